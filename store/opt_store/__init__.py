@@ -1,0 +1,48 @@
+"""The object store: plain S3, and a folder on disk, behind the same few calls."""
+
+from opt_store.digest import Buffer, digest_of, digest_of_file
+from opt_store.errors import (
+    AccessDenied,
+    BadEndpoint,
+    BadKey,
+    ClockSkew,
+    Corrupt,
+    ExpiredCredentials,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    StoreFull,
+    Unavailable,
+)
+from opt_store.interface import ObjectInfo, Progress, Source, Store
+from opt_store.opening import open_store
+from opt_store.publish import commit, stage, sweep
+from opt_store.settings import S3Credentials, S3Settings, StoreSettings
+
+__all__ = [
+    "AccessDenied",
+    "BadEndpoint",
+    "BadKey",
+    "Buffer",
+    "ClockSkew",
+    "Corrupt",
+    "ExpiredCredentials",
+    "NotFound",
+    "ObjectInfo",
+    "PreconditionFailed",
+    "Progress",
+    "S3Credentials",
+    "S3Settings",
+    "Source",
+    "Store",
+    "StoreError",
+    "StoreFull",
+    "StoreSettings",
+    "Unavailable",
+    "commit",
+    "digest_of",
+    "digest_of_file",
+    "open_store",
+    "stage",
+    "sweep",
+]
