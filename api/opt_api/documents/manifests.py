@@ -1,0 +1,155 @@
+"""Manifests: a checkpoint or a data set exists only if its manifest verifies. Written last."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from opt_api.architecture import Architecture
+from opt_api.base import Model
+from opt_api.documents.base import Document
+from opt_api.types import Count, Digest, LongCount, LongWhole, Name, ShortText, Text, Whole
+
+State = Literal["Uploading", "Complete", "Verified", "Poisoned"]
+"""Complete: the manifest is there. Verified: every object was read back and has its digest. Poisoned: one has not."""
+
+
+class ObjectEntry(Model):
+    """One object, by its key relative to the manifest."""
+
+    key: Text
+    size: LongWhole
+    digest: Digest
+
+
+class Lineage(Model):
+    """What a result was made from."""
+
+    code_version: ShortText
+    plan: Digest | None = None
+    """Digest of the plan."""
+    identity: Digest | None = None
+    """Digest of the plan's identity fields."""
+    dataset: Digest | None = None
+    """Digest of the data set's manifest."""
+    parent: Digest | None = None
+    """Digest of the checkpoint manifest that the attempt began from."""
+
+
+class TensorSlice(Model):
+    """Where one piece of one tensor lies: `shape` at `offset` of the whole, in bytes [start, end) of an object."""
+
+    offset: tuple[LongWhole, ...]
+    shape: tuple[LongWhole, ...]
+    object: Whole
+    """Index into the manifest's objects."""
+    start: LongWhole
+    end: LongWhole
+
+
+class TensorEntry(Model):
+    """One whole tensor and the slices that cover it exactly once."""
+
+    name: Text
+    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "uint8"]
+    shape: tuple[LongWhole, ...]
+    slices: tuple[TensorSlice, ...]
+
+
+class CheckpointManifest(Document):
+    """A checkpoint: every object with size and digest, every tensor with its slices, and the loop's own state."""
+
+    file_name: ClassVar[str] = "manifest.json"
+
+    kind: Literal["CheckpointManifest"] = "CheckpointManifest"
+    version: Literal[1] = 1
+    run: Text
+    attempt: Whole
+    step: LongWhole
+    """Optimiser steps done."""
+    time: datetime
+    architecture: Architecture
+    world_size: Count
+    objects: tuple[ObjectEntry, ...]
+    tensors: tuple[TensorEntry, ...]
+    tokens: LongWhole
+    """Tokens trained on so far."""
+    loss: float | None = None
+    loss_scale: float | None = None
+    activation_norm: float | None = None
+    validation_loss: dict[str, float] = Field(default_factory=dict)
+    applied_change: LongWhole = 0
+    lineage: Lineage
+
+
+class SourceEntry(Model):
+    """One source object of a data set, as it was read."""
+
+    source: Name
+    uri: Text
+    etag: ShortText
+    size: LongWhole
+    parts: Count
+    """Byte ranges it was read in."""
+
+
+class SourceCounts(Model):
+    """What became of one source."""
+
+    source: Name
+    documents_read: LongWhole
+    documents_kept: LongWhole
+    documents_validation: LongWhole
+    bytes_read: LongWhole
+    bytes_kept: LongWhole
+    tokens_train: LongWhole
+    tokens_validation: LongWhole
+    dropped: dict[str, LongWhole] = Field(default_factory=dict)
+    """Documents dropped, by reason."""
+
+
+class ShardEntry(ObjectEntry):
+    """One Arrow file of blocks."""
+
+    split: Literal["train", "validation"]
+    source: Name | None = None
+    """Source of a validation shard; training shards mix all."""
+    blocks: LongWhole
+    first_block: LongWhole
+    """Index of the shard's first block within its split (and source)."""
+
+
+class TokenizerEntry(Model):
+    """The vocabulary, stored with the data set."""
+
+    vocabulary_size: Annotated[Count, Field(le=65536)]
+    vocab: ObjectEntry
+    merges: ObjectEntry
+    end_of_document: Whole = 2
+    padding: Whole = 1
+
+
+class DatasetManifest(Document):
+    """A data set: shards, counts, lineage down to source objects, and the parameters it was made with."""
+
+    file_name: ClassVar[str] = "manifest.json"
+
+    kind: Literal["DatasetManifest"] = "DatasetManifest"
+    version: Literal[1] = 1
+    sequence_length: Count
+    tokens_per_block: LongCount
+    """Tokens stored per block: the sequence length, or one more."""
+    seed: Whole
+    parameters: Digest
+    """Digest of every setting that shapes the result."""
+    tokenizer: TokenizerEntry
+    sources: tuple[SourceEntry, ...]
+    counts: tuple[SourceCounts, ...]
+    train_blocks: LongWhole
+    validation_blocks: LongWhole
+    shards: tuple[ShardEntry, ...]
+    exclusions: tuple[ObjectEntry, ...] = ()
+    """Sampled rejected documents, by reason."""
+    lineage: Lineage

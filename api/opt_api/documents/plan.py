@@ -1,0 +1,130 @@
+"""The plan: a training's spec resolved to the last number. What every worker gets, in a pod and on a laptop."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from opt_api.architecture import Architecture
+from opt_api.base import Model
+from opt_api.documents.base import Document
+from opt_api.storage import StorageSpec
+from opt_api.training.checkpointing import Retention
+from opt_api.training.data import BatchRange, DataSpec
+from opt_api.training.optimisation import LossScale
+from opt_api.training.parallelism import ActivationCheckpointing, Device, DeviceModel, Engine, NumberFormat
+from opt_api.training.resilience import ResilienceSpec
+from opt_api.training.spec import EnergySpec, Until
+from opt_api.types import Count, Digest, Fraction, LongCount, LongWhole, NonNegative, Positive, Subdomain, Whole
+
+
+class RecipePlan(Model):
+    """The optimiser's numbers, all of them."""
+
+    peak_learning_rate: Positive
+    min_learning_rate: NonNegative
+    warmup_steps: LongWhole
+    """Optimiser steps of the linear warm-up."""
+    total_steps: LongCount
+    """Optimiser steps of the run, and the end of the linear decay."""
+    batch_sequences: Count
+    """Sequences of one optimiser step over all workers."""
+    beta1: NonNegative
+    beta2: NonNegative
+    epsilon: Positive
+    weight_decay: NonNegative
+    clip: Positive
+    seed: Whole
+
+
+class LayoutPlan(Model):
+    """The gang: world size = hosts x devices per host = replicate x shard x tensor parallel."""
+
+    hosts: Count
+    devices_per_host: Count
+    device: Device
+    device_model: DeviceModel
+    tensor_parallel: Count
+    shard: Count
+    replicate: Count
+    micro_batch_sequences: Count
+    accumulation: Count
+    """Forward passes per optimiser step: batch = micro batch x accumulation x data-parallel size."""
+    activation_checkpointing: ActivationCheckpointing
+    compile: bool
+    engine: Engine
+
+    @property
+    def world_size(self) -> int:
+        """Workers of the gang."""
+        return self.hosts * self.devices_per_host
+
+    @property
+    def data_parallel(self) -> int:
+        """Workers that see different sequences."""
+        return self.world_size // self.tensor_parallel
+
+
+class PrecisionPlan(Model):
+    """Number formats in use."""
+
+    compute: NumberFormat
+    loss_scale: LossScale | None = None
+    """Present with float16 only."""
+
+
+class CheckpointPlan(Model):
+    """When to save and what to keep."""
+
+    interval_steps: LongCount | None = None
+    interval_seconds: Count | None = None
+    """Exactly one of the two is set; Young and Daly's number when the spec names neither."""
+    automatic: bool = False
+    """The interval came from the formula and is measured anew while running."""
+    memory_interval_steps: Count
+    memory_tier: bool
+    retention: Retention
+    pinned: tuple[LongCount, ...] = ()
+    export: bool
+    export_every_steps: LongCount | None = None
+    upload_concurrency: Count
+
+
+class EvaluationPlan(Model):
+    """When validation runs."""
+
+    interval_steps: LongCount
+    max_batches: Count
+
+
+class Plan(Document):
+    """A training's spec resolved to the last number; deterministic, named by its digests."""
+
+    file_name: ClassVar[str] = "plan.json"
+
+    kind: Literal["Plan"] = "Plan"
+    version: Literal[1] = 1
+    name: Subdomain
+    namespace: Subdomain
+    identity: Digest
+    """Digest of the identity fields alone: the same run however its gang is laid out."""
+    architecture: Architecture
+    sequence_length: Count
+    data: DataSpec
+    recipe: RecipePlan
+    layout: LayoutPlan
+    precision: PrecisionPlan
+    checkpointing: CheckpointPlan
+    resilience: ResilienceSpec
+    evaluation: EvaluationPlan
+    energy: EnergySpec
+    storage: StorageSpec | None = None
+    until: Until
+    skip_batches: Annotated[tuple[BatchRange, ...], Field(max_length=256)] = ()
+    min_learning_rate_ratio: Fraction
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimiser step."""
+        return self.recipe.batch_sequences * self.sequence_length

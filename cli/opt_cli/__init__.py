@@ -1,0 +1,1 @@
+"""optctl: what a person types."""

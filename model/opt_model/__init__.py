@@ -1,0 +1,1 @@
+"""OPT itself: modules, weight layouts and the exchange with Hugging Face."""

@@ -1,0 +1,1 @@
+"""The Kubernetes operator: a pure core and a thin kopf shell."""

@@ -1,0 +1,1 @@
+"""What keeps a training going: agents, coordinator, detection and recovery."""

@@ -1,0 +1,1 @@
+"""What one gang of workers does between a start and a stop."""
