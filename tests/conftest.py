@@ -1,0 +1,37 @@
+"""Rules of the whole suite: one tier a test, no silent skip, and a closing word on what was not run."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+TIERS = ("unit", "integration", "cluster", "long")
+_deselected: list[pytest.Item] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    untiered = [item.nodeid for item in items if sum(item.get_closest_marker(t) is not None for t in TIERS) != 1]
+    if untiered:
+        raise pytest.UsageError(f"each test has exactly one of the markers {TIERS}: " + ", ".join(untiered[:10]))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    _deselected.extend(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and in CI nothing is: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = {t: sum(item.get_closest_marker(t) is not None for item in _deselected) for t in TIERS}
+    for tier, count in counts.items():
+        if count:
+            how = "make test-long" if tier == "long" else f"pytest -m {tier}"
+            terminalreporter.write_line(f"not run: {count} {tier} tests; run them with `{how}`")
