@@ -10,7 +10,8 @@ from pydantic import Field
 from opt_api.architecture import Architecture
 from opt_api.base import Model
 from opt_api.documents.base import Document
-from opt_api.types import Count, Digest, LongCount, LongWhole, Name, ShortText, Text, Whole
+from opt_api.training.data import BatchRange
+from opt_api.types import Count, Digest, LongCount, LongWhole, Name, Positive, ShortText, Text, Whole
 
 State = Literal["Uploading", "Complete", "Verified", "Poisoned"]
 """Complete: the manifest is there. Verified: every object was read back and has its digest. Poisoned: one has not."""
@@ -47,6 +48,8 @@ class TensorSlice(Model):
     """Index into the manifest's objects."""
     start: LongWhole
     end: LongWhole
+    digests: tuple[Digest, ...] = ()
+    """Digest of each `chunk_bytes` of the slice in turn, the last one shorter: a reader of a part checks that part."""
 
 
 class TensorEntry(Model):
@@ -56,6 +59,27 @@ class TensorEntry(Model):
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "uint8"]
     shape: tuple[LongWhole, ...]
     slices: tuple[TensorSlice, ...]
+
+
+class ScalerState(Model):
+    """State of the dynamic loss scale."""
+
+    scale: Positive
+    good_steps: LongWhole = 0
+    """Steps without overflow since the scale last changed."""
+    last_overflow_step: LongWhole | None = None
+    overflows: LongWhole = 0
+    """Updates left out so far."""
+
+
+class RunningValues(Model):
+    """The fields that live changes touch, as they are in force."""
+
+    learning_rate: Positive
+    """Peak learning rate."""
+    clip: Positive
+    loss_scale_floor: Positive | None = None
+    skip_batches: tuple[BatchRange, ...] = ()
 
 
 class CheckpointManifest(Document):
@@ -74,6 +98,8 @@ class CheckpointManifest(Document):
     world_size: Count
     objects: tuple[ObjectEntry, ...]
     tensors: tuple[TensorEntry, ...]
+    chunk_bytes: LongCount
+    """Size of the chunks that slices carry digests of."""
     tokens: LongWhole
     """Tokens trained on so far."""
     loss: float | None = None
@@ -81,7 +107,33 @@ class CheckpointManifest(Document):
     activation_norm: float | None = None
     validation_loss: dict[str, float] = Field(default_factory=dict)
     applied_change: LongWhole = 0
+    scaler: ScalerState | None = None
+    running: RunningValues | None = None
     lineage: Lineage
+
+
+class CheckpointMark(Document):
+    """What is known of a checkpoint beyond its manifest, which never changes. One object beside it for each mark."""
+
+    kind: Literal["CheckpointMark"] = "CheckpointMark"
+    version: Literal[1] = 1
+    mark: Literal["Verified", "Poisoned", "KnownGood", "Pinned"]
+    """Pinned and KnownGood ones are never deleted by retention; a Poisoned one is never loaded."""
+    manifest: Digest | None = None
+    """Digest of the manifest it is about; None where that cannot be read."""
+    time: datetime
+    by: ShortText
+    reason: Text = ""
+
+
+class AttemptFence(Document):
+    """The newest attempt of a run; an older one may no longer publish a checkpoint."""
+
+    file_name: ClassVar[str] = "fence.json"
+
+    kind: Literal["AttemptFence"] = "AttemptFence"
+    version: Literal[1] = 1
+    attempt: Whole
 
 
 class SourceEntry(Model):
