@@ -1,0 +1,159 @@
+"""Builds the pinned Go programs once, and keeps them under the digest of everything they are built from."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optcluster.errors import ClusterError
+from optcluster.families import FAMILIES, Family
+from optcluster.paths import TOOL_MODULES, tools_root
+
+GO_FLAGS = ("-trimpath",)
+GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+REPORT_EVERY_S = 20.0
+
+
+def say(message: str) -> None:
+    """Tells the person at the keyboard what goes on; stdout is left to results."""
+    print(f"cluster: {message}", file=sys.stderr, flush=True)
+
+
+def folder_of(family: Family) -> Path:
+    """Where the family's programs are, or will be once built."""
+    return tools_root() / f"{family.name}-{_digest(family)}"
+
+
+def is_built(family: Family) -> bool:
+    """Whether the programs are in the cache; they are published by a rename, so half-built ones never are."""
+    return folder_of(family).is_dir()
+
+
+def ensure(names: tuple[str, ...]) -> None:
+    """Builds those of the named families that the cache does not hold.
+
+    Raises:
+        ClusterError: Go is missing, or a build failed.
+    """
+    waiting = [FAMILIES[name] for name in names if not is_built(FAMILIES[name])]
+    for position, family in enumerate(waiting):
+        after = sum(other.minutes for other in waiting[position + 1 :])
+        with _lock(family):
+            if not is_built(family):  # another run may have built it while this one waited for the lock
+                _build(family, after)
+
+
+def _digest(family: Family) -> str:
+    sources = sorted(TOOL_MODULES.joinpath(family.name).glob("*.go"))  # only our own `pause` has any
+    modules = [TOOL_MODULES / family.name / name for name in ("go.mod", "go.sum")]
+    parts = [path.read_bytes() for path in [*modules, *sources]]
+    parts += [text.encode() for text in (go_version(), *GO_FLAGS, family.ldflags, *family.packages, *family.carry)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+_go_version: list[str] = []
+
+
+def go_version() -> str:
+    """Version, system and architecture of the Go command, as in `go1.26.8 linux/amd64`.
+
+    Raises:
+        ClusterError: there is no Go.
+    """
+    if not _go_version:
+        if not shutil.which("go"):
+            raise ClusterError(
+                "no `go` on the PATH: install Go 1.21 or newer (on Debian: apt-get install golang-go); "
+                "it fetches the exact version that each go.mod asks for by itself"
+            )
+        command = ["go", "env", "GOVERSION", "GOOS", "GOARCH"]
+        asked = subprocess.run(command, check=True, capture_output=True, text=True, cwd=TOOL_MODULES / "kubeconform")
+        version, system, architecture = asked.stdout.split()
+        _go_version.append(f"{version} {system}/{architecture}")
+    return _go_version[0]
+
+
+@contextmanager
+def _lock(family: Family) -> Iterator[None]:
+    """One build of a family at a time on this machine; the kernel drops the lock of a run that is killed."""
+    tools_root().mkdir(parents=True, exist_ok=True)
+    with (tools_root() / f".{family.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another run is building {family.name}; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _build(family: Family, minutes_after: float) -> None:
+    for left_over in tools_root().glob(f".{family.name}.build-*"):
+        shutil.rmtree(left_over, ignore_errors=True)  # of a run that was killed: we hold the lock
+    work = Path(tempfile.mkdtemp(prefix=f".{family.name}.build-", dir=tools_root()))
+    say(
+        f"building {', '.join(family.programs)}: about {family.minutes:g} min on two cores the first time"
+        + (f", {minutes_after:g} min of other builds after it" if minutes_after else "")
+    )
+    started = time.monotonic()
+    _run_go(family, work, started, minutes_after)
+    _carry(family, work)
+    work.chmod(0o755)
+    work.rename(folder_of(family))
+    say(f"built {family.name} in {_clock(time.monotonic() - started)}")
+
+
+def _run_go(family: Family, work: Path, started: float, minutes_after: float) -> None:
+    command = ["go", "build", *GO_FLAGS, "-ldflags", family.ldflags, "-o", f"{work}/", *family.packages]
+    environment = {**os.environ, **GO_ENVIRONMENT}
+    with (work / ".log").open("w+") as log:
+        child = subprocess.Popen(
+            command, cwd=TOOL_MODULES / family.name, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            _report_until_done(child, family, started, minutes_after)
+        finally:
+            child.kill()
+            child.wait()
+        log.seek(0)
+        if child.returncode:
+            tail = "".join(log.readlines()[-20:])
+            shutil.rmtree(work)
+            raise ClusterError(f"`{' '.join(command[:2])}` of {family.name} failed ({child.returncode}):\n{tail}")
+    (work / ".log").unlink()
+
+
+def _report_until_done(child: "subprocess.Popen[bytes]", family: Family, started: float, minutes_after: float) -> None:
+    while True:
+        try:
+            child.wait(timeout=REPORT_EVERY_S)
+        except subprocess.TimeoutExpired:
+            passed = time.monotonic() - started
+            left = max(family.minutes * 60 - passed, 0) + minutes_after * 60
+            say(f"  {family.name}: {_clock(passed)} so far, at most about {_clock(left)} left in all")
+        else:
+            return
+
+
+def _carry(family: Family, work: Path) -> None:
+    """Keeps the data files that the programs need from their own module, under the same pin."""
+    if not family.carry:
+        return
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", family.carry_from]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=TOOL_MODULES / family.name)
+    module = Path(listed.stdout.strip())
+    for pattern in family.carry:
+        for source in sorted(module.glob(pattern)):
+            target = work / source.relative_to(module)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

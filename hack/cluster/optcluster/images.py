@@ -1,0 +1,126 @@
+"""Container images: archives built with buildah, and image stores that every node starts with.
+
+A store is containerd's own folder with the images already imported and unpacked. It is made once per set of archives;
+a node gets a copy made of hard links, which takes no time and no room (unpacked layers are never written to).
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from optcluster import programs
+from optcluster.build import say
+from optcluster.errors import ClusterError
+from optcluster.paths import images_root, make_private
+
+PAUSE = "localhost/opt-pause:1"
+IMPORT_WITHIN_S = 600.0
+
+
+def buildah(*arguments: str | Path, cwd: Path | None = None) -> str:
+    """Runs buildah with a storage of its own, so that the user's images are not touched.
+
+    Raises:
+        ClusterError: it failed; the message holds the end of what it said.
+    """
+    root = images_root() / "buildah"
+    command = [
+        str(programs.find("buildah")), "--root", str(root / "storage"), "--runroot", str(root / "run"),
+        "--storage-driver", "vfs", *map(str, arguments),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise ClusterError(f"`buildah {' '.join(map(str, arguments))}` failed:\n{done.stderr[-3000:]}")
+    return done.stdout.strip()
+
+
+def publish(image: str, archive: Path) -> None:
+    """Writes an image of buildah's storage as an archive, in one step for those who look for it."""
+    temporary = archive.with_name(f".{os.getpid()}-{archive.name}")
+    buildah("push", "--quiet", image, f"oci-archive:{temporary}:{image}")
+    temporary.rename(archive)
+
+
+def pause_archive() -> Path:
+    """The image that holds a pod's namespaces open; built when it is not in the cache."""
+    program = programs.find("pause")
+    archive = images_root() / f"pause-{program.parent.name.rpartition('-')[2]}.tar"
+    if not archive.exists():
+        make_private(images_root())
+        container = buildah("from", "scratch")
+        buildah("copy", "--quiet", container, program, "/pause")
+        buildah("config", "--entrypoint", '["/pause"]', "--user", "65535:65535", container)
+        buildah("commit", "--quiet", "--rm", container, PAUSE)
+        publish(PAUSE, archive)
+    return archive
+
+
+def store_of(archives: list[Path]) -> Path:
+    """The image store that holds `archives` (whose names tell their content); made when it is not in the cache."""
+    containerd = programs.find("containerd")
+    names = " ".join([containerd.parent.name, *sorted(archive.name for archive in archives)])
+    store = images_root() / f"store-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    if not store.is_dir():
+        work = Path(tempfile.mkdtemp(prefix=".store-", dir=images_root()))
+        say(f"unpacking {len(archives)} images")
+        try:
+            _import_all(containerd, archives, work)
+            (work / "root").rename(store)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return store
+
+
+def copy_store(store: Path, target: Path) -> None:
+    """Gives a node its image store: hard links for what is never written again, copies of the small databases."""
+    shutil.rmtree(target, ignore_errors=True)
+    subprocess.run(["cp", "--archive", "--link", f"{store}/.", f"{target}/"], check=True)
+    for database in [*target.glob("*/*.db"), *target.glob("*/*/*.db")]:
+        copy = database.with_suffix(".copy")
+        shutil.copy2(database, copy)
+        copy.rename(database)
+
+
+def load(node_inside: "list[str]", archive: Path) -> None:
+    """Imports an archive into a running node; `node_inside` is the command that enters it."""
+    command = [*node_inside, str(programs.find("ctr")), "--namespace", "k8s.io", "images", "import", str(archive)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _import_all(containerd: Path, archives: list[Path], work: Path) -> None:
+    socket = work / "s"
+    config = work / "config.toml"
+    config.write_text(
+        f'version = 3\nroot = "{work / "root"}"\nstate = "{work / "state"}"\n[grpc]\naddress = "{socket}"\n'
+        'disabled_plugins = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"]\n'
+    )
+    with (work / "log").open("w") as log:
+        # a process namespace of its own: nothing of it outlives this run
+        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", str(containerd)]
+        server = subprocess.Popen([*command, f"--config={config}"], stdout=log, stderr=log)
+    try:
+        _wait_for(socket, server, work / "log")
+        for archive in archives:
+            _ctr(socket, "images", "import", "--snapshotter", "overlayfs", str(archive))
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _wait_for(socket: Path, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not socket.exists():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise ClusterError(f"containerd did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.05)
+
+
+def _ctr(socket: Path, *arguments: str) -> None:
+    command = [str(programs.find("ctr")), "--address", str(socket), "--namespace", "k8s.io", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=IMPORT_WITHIN_S)
+    if done.returncode:
+        raise ClusterError(f"`ctr {' '.join(arguments)}` failed: {done.stderr.strip()}")

@@ -1,0 +1,3 @@
+module opt-operator.io/hack/tools/pause
+
+go 1.21
