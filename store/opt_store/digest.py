@@ -6,7 +6,6 @@ the cryptographic hashes at hand where the processor has SHA extensions (docs/de
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -63,9 +62,14 @@ def check_form(digest: str) -> str:
     Raises:
         ValueError: It is not of the form ``sha256:<64 hex digits>``.
     """
-    if not _FORM.fullmatch(digest):
+    if not is_digest(digest):
         raise ValueError(f"digest {digest!r}: must be 'sha256:' and 64 lower-case hex digits")
     return digest
+
+
+def is_digest(text: str | None) -> bool:
+    """Tell whether `text` is a digest in the written form."""
+    return text is not None and _FORM.fullmatch(text) is not None
 
 
 def verify(where: str, found: str, *recorded: str | None) -> None:
@@ -80,8 +84,3 @@ def verify(where: str, found: str, *recorded: str | None) -> None:
                 f"{where}: content has digest {found}, recorded is {digest}; the bytes were thrown away: "
                 "restore the object from another copy or write it again"
             )
-
-
-def total_bytes(buffers: Iterable[Buffer]) -> int:
-    """Return the size of all buffers together, in bytes."""
-    return sum(memoryview(buffer).nbytes for buffer in buffers)

@@ -53,3 +53,7 @@ class Unavailable(StoreError):
     """The store did not answer, or answered with a passing fault, more often than the retry budget allows."""
 
     transient = True
+
+
+class Unreachable(Unavailable):
+    """Nothing answers at the endpoint: no such host, no connection."""

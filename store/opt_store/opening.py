@@ -1,11 +1,17 @@
 """From a URL to a store."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from opt_store.errors import BadEndpoint
 from opt_store.folder import FolderStore
 from opt_store.interface import Store
+from opt_store.keys import check_key
+from opt_store.s3 import S3Store
+from opt_store.s3.credentials import provider_of
+from opt_store.s3.wire import Wire
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
 
@@ -28,7 +34,26 @@ def open_store(
     Raises:
         BadEndpoint: The URL is of another kind, or a part of it is missing.
     """
-    parts = urlsplit(url)
+    parts, settings = urlsplit(url), settings or StoreSettings()
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        prefix = unquote(parts.path).strip("/")
+        where = s3 or s3_from_environment(os.environ)
+        wire = Wire(parts.netloc, f"{check_key(prefix)}/" if prefix else "", where, provider_of(credentials), settings)
+        return S3Store(wire)
     raise BadEndpoint(f"store URL {url!r}: allowed are 'file:///absolute/folder' and 's3://bucket/prefix'")
+
+
+def s3_from_environment(environment: Mapping[str, str]) -> S3Settings:
+    """Read where the S3 server is, from the variables that Amazon's own tools use.
+
+    Raises:
+        BadEndpoint: No endpoint is given.
+    """
+    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        raise BadEndpoint("S3 endpoint: none is given; set AWS_ENDPOINT_URL to http(s)://host[:port]")
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    ca_file = environment.get("AWS_CA_BUNDLE")
+    return S3Settings(endpoint=endpoint, region=region, ca_file=Path(ca_file) if ca_file else None)

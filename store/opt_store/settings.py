@@ -21,7 +21,8 @@ class StoreSettings(_Frozen):
         part_bytes: Size of one part of a large transfer; each part is retried and resumed by itself.
         parallel: Parts in flight at once, for one call.
         connect_timeout_s: Seconds for a connection to come up.
-        read_timeout_s: Seconds without a single byte before a request is given up and tried again.
+        stall_timeout_s: Seconds without progress before a request is given up and tried again.
+        part_timeout_s: Seconds that receiving one part may take in all, however slowly it drips.
         attempts: Times a request is made in all before its fault is raised.
         backoff_s: Longest wait before the second attempt, in seconds; doubles each time, the wait is drawn at random.
         backoff_limit_s: Upper end of that doubling.
@@ -30,7 +31,8 @@ class StoreSettings(_Frozen):
     part_bytes: int = Field(default=16 * MIB, ge=MIN_PART_BYTES)
     parallel: PositiveInt = 4
     connect_timeout_s: PositiveFloat = 5.0
-    read_timeout_s: PositiveFloat = 20.0
+    stall_timeout_s: PositiveFloat = 20.0
+    part_timeout_s: PositiveFloat = 300.0
     attempts: PositiveInt = 6
     backoff_s: PositiveFloat = 0.2
     backoff_limit_s: PositiveFloat = 10.0

@@ -7,14 +7,12 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 
-from opt_store.digest import Buffer, finish, hasher
+from opt_store.digest import finish, hasher
 from opt_store.errors import AccessDenied, BadKey, NotFound, StoreError, StoreFull, Unavailable
-from opt_store.interface import Progress, Source
+from opt_store.interface import Progress
 
-BLOCK = 4 << 20
 _STALE_S = 24 * 3600.0
 """Temporary files that nobody has touched for so long were left by a killed process."""
 
@@ -98,30 +96,6 @@ def _write_all(descriptor: int, block: memoryview) -> None:
         block = block[os.write(descriptor, block) :]
 
 
-def source_bytes(source: Source) -> int:
-    """Return the size of what is to be uploaded."""
-    return source.stat().st_size if isinstance(source, Path) else sum(memoryview(b).nbytes for b in source)
-
-
-def blocks_of(source: Source, size: int = BLOCK) -> Iterator[memoryview]:
-    """Yield the source in blocks of at most `size` bytes; a block is good until the next one is asked for."""
-    if isinstance(source, Path):
-        with source.open("rb", buffering=0) as file:
-            yield from blocks_of_file(file, size)
-        return
-    for buffer in source:
-        flat = memoryview(buffer).cast("B")
-        for start in range(0, flat.nbytes, size):
-            yield flat[start : start + size]
-
-
-def blocks_of_file(file: FileIO, size: int = BLOCK) -> Iterator[memoryview]:
-    """Yield the rest of an open file in blocks of at most `size` bytes; a block is good until the next."""
-    block = memoryview(bytearray(size))
-    while count := file.readinto(block):
-        yield block[:count]
-
-
 def sync_folder(path: Path) -> None:
     """Make a rename in `path` durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -129,13 +103,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def read_at(path: Path, offset: int, buffer: Buffer) -> int:
-    """Fill `buffer` from `offset` of a file as far as it reaches; return the bytes read."""
-    view, done = memoryview(buffer).cast("B"), 0
-    with path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        while done < view.nbytes and (count := file.readinto(view[done:])):
-            done += count
-    return done

@@ -13,12 +13,8 @@ from pathlib import Path
 from opt_store.digest import Buffer, digest_of, verify
 from opt_store.errors import BadEndpoint, Corrupt, NotFound, PreconditionFailed
 from opt_store.folder.files import (
-    blocks_of,
-    blocks_of_file,
     exclusive,
     faults_of,
-    read_at,
-    source_bytes,
     sweep,
     sync_folder,
     temporary,
@@ -27,6 +23,7 @@ from opt_store.folder.files import (
 from opt_store.folder.records import Records, remove_empty
 from opt_store.interface import ObjectInfo, Progress, Source
 from opt_store.keys import RESERVED, check_key, check_prefix
+from opt_store.source import blocks_of, blocks_of_file, read_at, source_bytes
 
 
 class FolderStore:
@@ -69,9 +66,9 @@ class FolderStore:
         if offset < 0:
             raise ValueError(f"object {key!r}: offset {offset} is negative")
         with faults_of(check_key(key), self._root):
-            wanted, found = memoryview(buffer).nbytes, read_at(self._path(key), offset, buffer)
-        if found != wanted:
-            raise ValueError(f"object {key!r}: {wanted} bytes wanted from offset {offset}, it holds {found} there")
+            wanted, size = memoryview(buffer).nbytes, self._content(key).st_size
+            if offset + wanted > size or read_at(self._path(key), offset, buffer) != wanted:
+                raise ValueError(f"object {key!r}: {wanted} bytes wanted from offset {offset}, it has {size} in all")
         if expect is not None:
             verify(f"object {key!r} in {self.url}, bytes {offset} to {offset + wanted}", digest_of(buffer), expect)
 

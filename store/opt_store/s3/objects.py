@@ -1,0 +1,106 @@
+"""Whole small objects and their headers: the calls that take one request each."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from minio.error import S3Error
+
+from opt_store.digest import digest_of, is_digest
+from opt_store.errors import AccessDenied, NotFound, PreconditionFailed
+from opt_store.interface import ObjectInfo
+from opt_store.keys import RESERVED
+from opt_store.s3.retry import again
+from opt_store.s3.wire import Wire, crc32
+from opt_store.s3.xml import Page, read_page
+
+DIGEST = "x-amz-meta-opt-digest"
+CONTENT_TYPE = {"Content-Type": "application/octet-stream"}
+
+
+def info_of(key: str, headers: Mapping[str, str], size: int | None = None) -> ObjectInfo:
+    """Read what the headers of a GET or HEAD say of an object (names in lower case)."""
+    digest = headers.get(DIGEST)
+    total = int(headers["content-length"]) if size is None else size
+    return ObjectInfo(key, total, headers.get("etag", "").strip('"'), digest if is_digest(digest) else None)
+
+
+def stat(wire: Wire, key: str) -> ObjectInfo:
+    """See `Store.stat`.
+
+    The answer to HEAD has no body, so that a missing bucket looks like a missing object, and a wrong clock like a wrong
+    key; a GET of one byte then names the cause.
+    """
+    try:
+        return info_of(key, wire.call("HEAD", key).headers)
+    except (NotFound, AccessDenied):
+        wire.call("GET", key, headers={"Range": "bytes=0-0"})
+    return info_of(key, wire.call("HEAD", key).headers)
+
+
+def put(wire: Wire, key: str, body: memoryview, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
+    """See `Store.put`."""
+    digest, checksum = digest_of(body), crc32(body)
+    headers = {**CONTENT_TYPE, DIGEST: digest}
+    if if_absent:
+        headers["If-None-Match"] = "*"
+    if if_match is not None:
+        headers["If-Match"] = f'"{if_match}"'
+
+    def act(attempt: int) -> ObjectInfo:
+        try:
+            etag = wire.send(key, body, checksum, query={}, headers=headers)
+        except S3Error as fault:
+            # The answer to an earlier attempt may have been lost after the object was written.
+            if attempt and fault.code == "PreconditionFailed" and (found := written(wire, key, digest)):
+                return found
+            raise
+        return ObjectInfo(key, body.nbytes, etag, digest)
+
+    try:
+        return again(wire.name(key), wire.settings, act)
+    except NotFound as fault:  # what Amazon answers to If-Match where there is nothing
+        if if_match is None:
+            raise
+        raise PreconditionFailed(f"{wire.name(key)}: it is gone, expected etag {if_match}") from fault
+
+
+def written(wire: Wire, key: str, digest: str) -> ObjectInfo | None:
+    """Return the object if its content has this digest."""
+    try:
+        found = stat(wire, key)
+    except NotFound:
+        return None
+    return found if found.digest == digest else None
+
+
+def listing(wire: Wire, prefix: str) -> Iterator[ObjectInfo]:
+    """Yield objects page by page, in the server's order, without the store's own and without folder markers."""
+    query = {"list-type": "2", "prefix": wire.prefix + prefix}
+    while True:
+        page = _page(wire, query)
+        for name, size, etag in page.entries:
+            key = name.removeprefix(wire.prefix)
+            if not key.startswith(RESERVED + "/") and not key.endswith("/"):
+                yield ObjectInfo(key, size, etag)
+        if page.next_token is None:
+            return
+        query = {**query, "continuation-token": page.next_token}
+
+
+def _page(wire: Wire, query: dict[str, str]) -> Page:
+    return again(wire.name(None), wire.settings, lambda _: read_page(wire.once("GET", None, query=query).body))
+
+
+def read_note(wire: Wire, key: str) -> dict[str, Any] | None:
+    """Read one of the store's own small JSON objects; None if there is none, or none that can be read."""
+    try:
+        note = json.loads(wire.call("GET", key).body)
+    except (NotFound, ValueError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def write_note(wire: Wire, key: str, note: dict[str, Any]) -> None:
+    """Write one of the store's own small JSON objects."""
+    put(wire, key, memoryview(json.dumps(note).encode()))

@@ -1,0 +1,116 @@
+"""Reading: ranges in parallel, each tried again by itself, all of one version of the object."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from minio.error import S3Error
+
+from opt_store.digest import digest_of, verify
+from opt_store.errors import Corrupt, PreconditionFailed, Unavailable
+from opt_store.interface import ObjectInfo
+from opt_store.s3.faults import DamagedError
+from opt_store.s3.objects import info_of
+from opt_store.s3.parallel import all_of, ranges
+from opt_store.s3.retry import again
+from opt_store.s3.wire import Wire
+
+T = TypeVar("T")
+WHOLE_READS = 3
+"""Times a whole object is read when its digest does not match or it is replaced meanwhile: damage on the way passes,
+damage in the store stays."""
+
+
+def whole(wire: Wire, key: str, expect: str | None) -> bytes:
+    """See `Store.get`."""
+    return settled(lambda: _whole_once(wire, key, expect))
+
+
+def into(wire: Wire, key: str, offset: int, buffer: memoryview, expect: str | None, etag: str | None = None) -> None:
+    """See `Store.read_into`; with an etag only from that version of the object."""
+
+    def act() -> None:
+        parts(wire, key, ranges(offset, buffer.nbytes, wire.settings.part_bytes), offset, buffer, etag)
+        if expect is not None:
+            verify(f"{wire.name(key)}, bytes {offset} to {offset + buffer.nbytes}", digest_of(buffer), expect)
+
+    settled(act)
+
+
+def parts(wire: Wire, key: str, wanted: list[tuple[int, int]], base: int, buffer: memoryview, etag: str | None) -> None:
+    """Fetch ranges of an object, each to its place in `buffer`, which begins at offset `base` of the object."""
+
+    def task(start: int, length: int) -> Callable[[], None]:
+        return lambda: fetch(wire, key, start, buffer[start - base : start - base + length], etag)
+
+    if len(wanted) == 1:
+        task(*wanted[0])()
+        return
+    all_of((task(start, length) for start, length in wanted), wire.settings.parallel)
+
+
+def fetch(wire: Wire, key: str, offset: int, buffer: memoryview, etag: str | None) -> None:
+    """Fill `buffer` with the bytes from `offset`, tried again as the table of faults says.
+
+    Raises:
+        ValueError: The object does not reach that far.
+        PreconditionFailed: The object is not the one of this etag any more.
+    """
+    headers = {"Range": f"bytes={offset}-{offset + buffer.nbytes - 1}"}
+    if etag:
+        headers["If-Match"] = f'"{etag}"'
+    again(wire.name(key), wire.settings, lambda _: _fetch_once(wire, key, offset, buffer, headers))
+
+
+def settled(act: Callable[[], T]) -> T:
+    """Read again what came damaged, or was replaced while it was read."""
+    for _ in range(WHOLE_READS - 1):
+        try:
+            return act()
+        except (Corrupt, PreconditionFailed):
+            continue
+    try:
+        return act()
+    except PreconditionFailed as fault:
+        raise Unavailable(f"{fault}; it was replaced each of the {WHOLE_READS} times it was read") from fault
+
+
+def _whole_once(wire: Wire, key: str, expect: str | None) -> bytes:
+    info, data = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key))
+    first = wire.settings.part_bytes
+    if info.size > first:
+        rest = ranges(first, info.size - first, first)
+        parts(wire, key, rest, 0, memoryview(data), info.etag)
+    verify(wire.name(key), digest_of(data), info.digest, expect)
+    return bytes(data)
+
+
+def _first_part(wire: Wire, key: str) -> tuple[ObjectInfo, bytearray]:
+    """Open the whole object, take as much of it as one part, and make room for all of it."""
+    response = wire.open("GET", key)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if "content-length" not in headers:
+        response.close()
+        raise DamagedError("the response does not tell its length")
+    info = info_of(key, headers)
+    data = bytearray(info.size)
+    wire.receive(response, memoryview(data)[: wire.settings.part_bytes])
+    return info, data
+
+
+def _fetch_once(wire: Wire, key: str, offset: int, buffer: memoryview, headers: dict[str, str]) -> None:
+    try:
+        response = wire.open("GET", key, headers=headers)
+    except S3Error as fault:
+        if fault.code == "InvalidRange":
+            raise ValueError(f"{wire.name(key)}: it ends before offset {offset}") from None
+        raise
+    found = response.headers.get("Content-Range", "")
+    span, _, total = found.removeprefix("bytes ").partition("/")
+    if span != f"{offset}-{offset + buffer.nbytes - 1}":
+        response.close()
+        if span.startswith(f"{offset}-") and total.isdigit() and int(total) < offset + buffer.nbytes:
+            raise ValueError(
+                f"{wire.name(key)}: {buffer.nbytes} bytes wanted from offset {offset}, it has {total} in all"
+            )
+        raise DamagedError(f"asked for {headers['Range']}, the answer has status {response.status} and range {found!r}")
+    wire.receive(response, buffer)
