@@ -31,13 +31,17 @@ _FAULTS: dict[int, tuple[type[StoreError], str]] = {
 }
 
 
+_MISSING = dict.fromkeys((errno.EISDIR, errno.ENOTDIR), _FAULTS[errno.ENOENT])
+
+
 @contextmanager
-def faults_of(key: str, root: Path) -> Iterator[None]:
+def faults_of(key: str, root: Path, *, reading: bool = False) -> Iterator[None]:
     """Turn an OSError into the store's error of the same cause."""
+    table = _FAULTS | _MISSING if reading else _FAULTS
     try:
         yield
     except OSError as fault:
-        kind, advice = _FAULTS.get(fault.errno or 0, (Unavailable, f"{os.strerror(fault.errno or 0)}; try again"))
+        kind, advice = table.get(fault.errno or 0, (Unavailable, f"{os.strerror(fault.errno or 0)}; try again"))
         raise kind(f"object {key!r} in folder {root}: {advice}") from fault
 
 

@@ -45,7 +45,7 @@ class FolderStore:
 
     def get(self, key: str, expect: str | None = None) -> bytes:
         """See `Store.get`."""
-        with faults_of(check_key(key), self._root):
+        with faults_of(check_key(key), self._root, reading=True):
             path = self._path(key)
             with path.open("rb") as file:
                 content = os.fstat(file.fileno())
@@ -65,7 +65,7 @@ class FolderStore:
         """See `Store.read_into`."""
         if offset < 0:
             raise ValueError(f"object {key!r}: offset {offset} is negative")
-        with faults_of(check_key(key), self._root):
+        with faults_of(check_key(key), self._root, reading=True):
             wanted, size = memoryview(buffer).nbytes, self._content(key).st_size
             if offset + wanted > size or read_at(self._path(key), offset, buffer) != wanted:
                 raise ValueError(f"object {key!r}: {wanted} bytes wanted from offset {offset}, it has {size} in all")
@@ -93,7 +93,7 @@ class FolderStore:
     ) -> ObjectInfo:
         """See `Store.download`; a half-done download starts anew, for it is only a copy."""
         part = path.with_name(path.name + ".part")
-        with faults_of(check_key(key), self._root), self._path(key).open("rb", buffering=0) as file:
+        with faults_of(check_key(key), self._root, reading=True), self._path(key).open("rb", buffering=0) as file:
             info = self._info(key, os.fstat(file.fileno()))
             part.unlink(missing_ok=True)
             found = write_durably(part, blocks_of_file(file), info.size, progress)
@@ -107,7 +107,7 @@ class FolderStore:
 
     def stat(self, key: str) -> ObjectInfo:
         """See `Store.stat`."""
-        with faults_of(check_key(key), self._root):
+        with faults_of(check_key(key), self._root, reading=True):
             return self._info(key, self._content(key))
 
     def exists(self, key: str) -> bool:
@@ -124,13 +124,13 @@ class FolderStore:
         with faults_of(prefix, self._root):
             keys = sorted(key for key in self._keys(folder) if key.startswith(prefix))
         for key in keys:
-            with suppress(FileNotFoundError):  # removed since the listing
+            with suppress(FileNotFoundError, NotADirectoryError):  # removed since the listing
                 content = self._content(key)
                 yield ObjectInfo(key, content.st_size, self._info(key, content).etag)
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
-        with suppress(NotFound), faults_of(check_key(key), self._root):
+        with suppress(NotFound), faults_of(check_key(key), self._root, reading=True):
             self._prepare()
             with exclusive(self._lock):
                 self._content(key)
