@@ -14,8 +14,9 @@ GROUP = "opt-operator.io"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
-Change = Literal["identity", "attempt", "step"]
-"""When a changed field takes effect: never (identity), with the next gang (attempt), at a common step (step)."""
+Change = Literal["identity", "attempt", "step", "roll", "now"]
+"""When a changed field takes effect: never (identity), with the next gang (attempt), at a common step (step); for
+serving with a roll of the replicas (roll) or at once (now)."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,6 @@ class Model(BaseModel):
 
     rules: ClassVar[tuple[Rule, ...]] = ()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        """Treat null as absent, as the API server does for fields that are not nullable."""
-        if isinstance(value, dict):
-            return {key: item for key, item in value.items() if item is not None}
-        return value
-
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
         broken = [rule for rule in self.rules if not rule.check(self)]
@@ -103,6 +96,17 @@ class Model(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def without_nulls(value: Any) -> Any:
+    """The value with null fields left out: null is absent, as for the API server where a field is not nullable.
+
+    This is done to the plain value: a validator before the model would make strict JSON refuse lists, which are tuples
+    in the models.
+    """
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def changes(when: Change, **field: Any) -> Any:
-    """A pydantic field whose change takes effect at `when`; fields without it are identity."""
+    """A pydantic field whose change, and that of all below it, takes effect at `when`; others are identity."""
     return Field(**field, json_schema_extra={"x-change": when})

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model
+from opt_api.lists import Unique
 from opt_api.types import LongWhole, Message
 
 ConditionStatus = Literal["True", "False", "Unknown"]
@@ -24,3 +25,6 @@ class Condition(Model):
     message: Message = ""
     observed_generation: LongWhole | None = None
     last_transition_time: datetime
+
+
+Conditions = Annotated[tuple[Condition, ...], Field(max_length=16), Unique("type")]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model, Rule
+from opt_api.lists import Unique
 from opt_api.types import Image, LabelKey, LabelValue, Quantity, Subdomain
 
 EnvName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -80,7 +81,7 @@ class PodSpec(Model):
     image: Image | None = None
     """The chart's image for the role when absent."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    image_pull_secrets: Annotated[tuple[Subdomain, ...], Field(max_length=8)] = ()
+    image_pull_secrets: Annotated[tuple[Subdomain, ...], Field(max_length=8), Unique()] = ()
     resources: Resources = Field(default_factory=Resources)
     accelerator: ResourceName = "nvidia.com/gpu"
     """Extended resource that counts devices; not asked for when the device is cpu."""
@@ -88,19 +89,13 @@ class PodSpec(Model):
     """Extended resource of a fast network, one per host, such as `rdma/hca`."""
     node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=32)] = ()
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=32), Unique("name")] = ()
     labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
     """Labels for the user's own bookkeeping."""
     topology_key: LabelKey | None = None
     """Node label within which the gang is kept together, such as a rack or block."""
 
     rules = (
-        Rule(
-            "env",
-            "names must be unique",
-            "self.env.all(e, self.env.exists_one(f, f.name == e.name))",
-            lambda p: len({e.name for e in p.env}) == len(p.env),
-        ),
         Rule(
             "labels",
             "keys under opt-operator.io/ are ours",

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from opt_api.base import Model
+from opt_api.base import Model, changes
 from opt_api.serving.spec import OPTServeSpec
 from opt_api.serving.status import OPTServeStatus
 from opt_api.training.spec import OPTTrainingSpec
 from opt_api.training.status import OPTTrainingStatus
-from opt_api.types import LongWhole, Subdomain
+from opt_api.types import LongWhole, ObjectName, Subdomain
 
 
 class ObjectMeta(Model):
@@ -19,7 +19,7 @@ class ObjectMeta(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: Subdomain
+    name: ObjectName
     namespace: Subdomain = "default"
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -50,7 +50,7 @@ class OPTServe(Model):
     api_version: Literal["opt-operator.io/v1alpha1"]
     kind: Literal["OPTServe"]
     metadata: ObjectMeta
-    spec: OPTServeSpec
+    spec: OPTServeSpec = changes("roll")
     status: OPTServeStatus | None = None
 
 

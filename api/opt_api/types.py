@@ -33,14 +33,18 @@ Subdomain = Annotated[
     ),
 ]
 """A DNS subdomain (RFC 1123): what Kubernetes allows as an object's name."""
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+"""Name of one of our resources: a DNS label that leaves 23 of 63 characters to the names of its pods and Services."""
 LabelKey = Annotated[
     str,
     StringConstraints(
         min_length=1,
         max_length=317,
-        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
     ),
 ]
+"""A qualified name: at most 63 characters after an optional DNS subdomain and a slash."""
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 Quantity = Annotated[
     str,
@@ -50,7 +54,7 @@ Quantity = Annotated[
 ]
 """A Kubernetes resource quantity, unsigned, as a string."""
 SourceUri = Annotated[
-    str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(file:///|s3://)[^\s\x00-\x1f]+$")
+    str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(file:///|s3://)[^\x00-\x20\x7f]+$")
 ]
 """Where bytes are read from: `file:///path` or `s3://bucket/key`."""
 Endpoint = Annotated[

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from opt_api.architecture import Architecture
-from opt_api.base import Model
+from opt_api.base import Model, changes
 from opt_api.documents.base import Document
 from opt_api.storage import StorageSpec
 from opt_api.training.checkpointing import Retention
@@ -22,8 +23,8 @@ from opt_api.types import Count, Digest, Fraction, LongCount, LongWhole, NonNega
 class RecipePlan(Model):
     """The optimiser's numbers, all of them."""
 
-    peak_learning_rate: Positive
-    min_learning_rate: NonNegative
+    peak_learning_rate: Positive = changes("step")
+    min_learning_rate: NonNegative = changes("step")
     warmup_steps: LongWhole
     """Optimiser steps of the linear warm-up."""
     total_steps: LongCount
@@ -34,7 +35,7 @@ class RecipePlan(Model):
     beta2: NonNegative
     epsilon: Positive
     weight_decay: NonNegative
-    clip: Positive
+    clip: Positive = changes("step")
     seed: Whole
 
 
@@ -49,8 +50,9 @@ class LayoutPlan(Model):
     shard: Count
     replicate: Count
     micro_batch_sequences: Count
+    """Most sequences of one forward pass on one worker."""
     accumulation: Count
-    """Forward passes per optimiser step: batch = micro batch x accumulation x data-parallel size."""
+    """Forward passes per optimiser step, the same on every worker: micro batch x accumulation covers its share."""
     activation_checkpointing: ActivationCheckpointing
     compile: bool
     engine: Engine
@@ -64,6 +66,13 @@ class LayoutPlan(Model):
     def data_parallel(self) -> int:
         """Workers that see different sequences."""
         return self.world_size // self.tensor_parallel
+
+
+def spread(numbers: range, places: int) -> tuple[range, ...]:
+    """A run of numbers dealt in order to `places`; their shares differ by one at most."""
+    first, count = numbers.start, len(numbers)
+    edges = [first + count * place // places for place in range(places + 1)]
+    return tuple(range(start, end) for start, end in itertools.pairwise(edges))
 
 
 class PrecisionPlan(Model):
@@ -82,6 +91,9 @@ class CheckpointPlan(Model):
     """Exactly one of the two is set; Young and Daly's number when the spec names neither."""
     automatic: bool = False
     """The interval came from the formula and is measured anew while running."""
+    assumed_stall_seconds: Positive
+    assumed_hours_between_faults: Positive
+    """What the formula was given: the stall of one save and the mean time between faults."""
     memory_interval_steps: Count
     memory_tier: bool
     retention: Retention
@@ -128,3 +140,19 @@ class Plan(Document):
     def tokens_per_step(self) -> int:
         """Tokens of one optimiser step."""
         return self.recipe.batch_sequences * self.sequence_length
+
+    def share(self, data_rank: int) -> range:
+        """Places within each batch that one data-parallel worker computes.
+
+        The batch is dealt in order, so every gang size sees the same batches; shares differ by one sequence at most.
+        A worker's loss is the sum over its tokens divided by the tokens of the whole batch; summed over workers this
+        is the batch's mean, however uneven the shares.
+        """
+        return spread(range(self.recipe.batch_sequences), self.layout.data_parallel)[data_rank]
+
+    def micro_batches(self, data_rank: int) -> tuple[range, ...]:
+        """A worker's share cut into `accumulation` forward passes, sizes differing by at most one.
+
+        A pass may be empty on a worker whose share is the smaller one; it still takes part in every collective.
+        """
+        return spread(self.share(data_rank), self.layout.accumulation)

@@ -6,17 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from opt_api.base import Model, Rule, exactly_one
+from opt_api.base import Model, Rule, changes, exactly_one
 from opt_api.pods import PodSpec
 from opt_api.storage import StorageSpec
 from opt_api.training.parallelism import Device
-from opt_api.types import Count, Fraction, LongCount, SourceUri, Subdomain, Whole
+from opt_api.types import Count, Fraction, LongCount, ObjectName, SourceUri, Subdomain, Whole
 
 
 class TrainingSource(Model):
     """A training of the same namespace. Only Verified checkpoints are served."""
 
-    name: Subdomain
+    name: ObjectName
     checkpoint: Literal["latest", "best", "step"] = "latest"
     step: LongCount | None = None
     min_age_seconds: Whole = 0
@@ -149,11 +149,11 @@ class OPTServeSpec(Model):
     )
     """Name in the API; the resource's when absent."""
     engine: EngineSpec = Field(default_factory=EngineSpec)
-    replicas: Annotated[Whole, Field(le=1000)] = 1
+    replicas: Annotated[Whole, Field(le=1000)] = changes("now", default=1)
     """Number of replicas; the target of the scale subresource. Steered by `autoscaling` where that is set."""
-    autoscaling: AutoscalingSpec | None = None
+    autoscaling: AutoscalingSpec | None = changes("now", default=None)
     limits: LimitsSpec = Field(default_factory=LimitsSpec)
-    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    rollout: RolloutSpec = changes("now", default_factory=RolloutSpec)
     access: AccessSpec = Field(default_factory=AccessSpec)
     storage: StorageSpec | None = None
     """Needed for an s3 URI; a training's own storage otherwise."""

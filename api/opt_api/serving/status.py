@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model
-from opt_api.conditions import Condition
+from opt_api.conditions import Conditions
+from opt_api.lists import Unique
 from opt_api.types import Digest, LongWhole, Message, ShortText, Text, Whole
 
 ServePhase = Literal["Pending", "Loading", "Serving", "Rolling", "RollingBack", "Asleep", "Failed", "Deleting"]
@@ -26,14 +27,16 @@ class ServedCheckpoint(Model):
 class OPTServeStatus(Model):
     """Observed state."""
 
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    conditions: Conditions = ()
     observed_generation: LongWhole | None = None
     phase: ServePhase | None = None
+    model_name: ShortText | None = None
+    """Name of the model in the API, the resource's own when the spec gives none."""
     served: ServedCheckpoint | None = None
     previous: Annotated[tuple[ServedCheckpoint, ...], Field(max_length=20)] = ()
     candidate: ServedCheckpoint | None = None
     """The checkpoint a roll is moving to."""
-    rejected: Annotated[tuple[Digest, ...], Field(max_length=64)] = ()
+    rejected: Annotated[tuple[Digest, ...], Field(max_length=64), Unique()] = ()
     """Checkpoints that failed the gate or were rolled back."""
     rejected_message: Message = ""
     replicas: Whole = 0

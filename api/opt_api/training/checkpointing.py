@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from opt_api.base import Model, at_most_one, changes
+from opt_api.lists import Unique
 from opt_api.types import Count, LongCount, Positive, Whole
 
 
@@ -35,7 +36,7 @@ class CheckpointSpec(Model):
     """Steps between copies into the agent's memory and its partner's; bounds what rungs 1 and 2 redo."""
     memory_tier: bool = changes("attempt", default=True)
     retention: Retention = changes("step", default_factory=Retention)
-    pinned: Annotated[tuple[LongCount, ...], Field(max_length=128)] = changes("step", default=())
+    pinned: Annotated[tuple[LongCount, ...], Field(max_length=128), Unique()] = changes("step", default=())
     """Steps whose checkpoints are never deleted."""
     export: bool = changes("step", default=True)
     """Write a consolidated Hugging Face directory beside the last checkpoint."""

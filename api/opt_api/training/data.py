@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model, Rule, changes, exactly_one
+from opt_api.lists import Unique
 from opt_api.types import Count, Digest, Fraction, LongCount, LongWhole, Name, Positive, SourceUri, Whole
 
 SourceFormat = Literal["auto", "jsonl", "parquet", "arrow", "text"]
@@ -128,7 +129,7 @@ class BatchRange(Model):
 class DataSpec(Model):
     """From raw text to training blocks, or a data set that is already there."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=64)] | None = None
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, max_length=64), Unique("name")] | None = None
     """Raw text; prepared once, found again by digest."""
     dataset: SourceUri | None = None
     """A finished data set's manifest; nothing is prepared."""
@@ -145,7 +146,7 @@ class DataSpec(Model):
     """Seed of the shuffle and of the held-out choice."""
     part_bytes: Annotated[LongCount, Field(ge=1 << 20)] = 134217728
     """Size of one unit of preparation work; the number of workers may change between tries."""
-    workers: Annotated[Count, Field(le=4096)] = 2
+    workers: Annotated[Count, Field(le=4096)] = changes("attempt", default=2)
     """Preparation workers at a time."""
     skip_batches: Annotated[tuple[BatchRange, ...], Field(max_length=256)] = changes("step", default=())
     """Batches never trained on; may be changed while running, for steps still to come."""
@@ -157,11 +158,5 @@ class DataSpec(Model):
             "is needed with sources",
             "!has(self.sources) || has(self.tokenizer)",
             lambda d: d.sources is None or d.tokenizer is not None,
-        ),
-        Rule(
-            "sources",
-            "names must be unique",
-            "!has(self.sources) || self.sources.all(s, self.sources.exists_one(t, t.name == s.name))",
-            lambda d: d.sources is None or len({s.name for s in d.sources}) == len(d.sources),
         ),
     )

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model
-from opt_api.conditions import Condition
+from opt_api.conditions import Conditions
+from opt_api.lists import Unique
 from opt_api.types import Digest, LongWhole, Message, ShortText, Subdomain, Text, Whole
 
 Phase = Literal[
@@ -57,7 +58,7 @@ class HostStatus(Model):
 class OPTTrainingStatus(Model):
     """Observed state."""
 
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    conditions: Conditions = ()
     observed_generation: LongWhole | None = None
     phase: Phase | None = None
     attempt: Whole = 0
@@ -77,6 +78,6 @@ class OPTTrainingStatus(Model):
     plan_digest: Digest | None = None
     dataset_digest: Digest | None = None
     intent: Intent | None = None
-    hosts: Annotated[tuple[HostStatus, ...], Field(max_length=128)] = ()
+    hosts: Annotated[tuple[HostStatus, ...], Field(max_length=128), Unique("name")] = ()
     start_time: datetime | None = None
     completion_time: datetime | None = None

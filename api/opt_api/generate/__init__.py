@@ -1,0 +1,1 @@
+"""Files made from the models: CRDs, JSON schemas and reference pages."""
