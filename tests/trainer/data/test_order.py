@@ -15,7 +15,7 @@ from opt_trainer.data.order import DataOrder
 pytestmark = pytest.mark.unit
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(blocks=st.integers(1, 200), batch=st.integers(1, 50), seed=st.integers(0, 2**31 - 1), epochs=st.integers(1, 3))
 def test_every_block_exactly_once_per_epoch(blocks, batch, seed, epochs):
     order = DataOrder(blocks, batch, seed)

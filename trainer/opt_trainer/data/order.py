@@ -1,8 +1,8 @@
 """The data order: a pure function of (seed, step), whatever the number of workers.
 
 Batch s (s = 1, 2, ...) is positions [(s-1) B, s B) of the endless sequence "epoch 0, epoch 1, ...", each epoch a
-permutation of all training blocks. A rank's share is a slice of the batch. A skipped batch keeps its step number: the step
-counts and nothing is trained, so no other step's batch moves (docs/data-order.md).
+permutation of all training blocks. A rank's share is a slice of the batch. A skipped batch keeps its step number: the
+step counts and nothing is trained, so no other step's batch moves (docs/data-order.md).
 """
 
 from __future__ import annotations

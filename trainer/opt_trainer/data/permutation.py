@@ -1,8 +1,9 @@
 """A pseudo-random permutation of 0..n-1 that is evaluated point by point: nothing of size n is ever held.
 
 The swap-or-not shuffle (Hoang, Morris, Rogaway: "An enciphering scheme based on a card shuffle", CRYPTO 2012,
-figure 1). A round pairs each x with k - x mod n and swaps the pair, or not, by one pseudo-random bit of the pair. It works
-on any n exactly, without walking through a larger domain, and its distance from uniform falls exponentially in the rounds.
+figure 1). A round pairs each x with k - x mod n and swaps the pair, or not, by one pseudo-random bit of the pair. It
+works on any n exactly, without walking through a larger domain, and its distance from uniform falls exponentially in
+the rounds.
 """
 
 from __future__ import annotations

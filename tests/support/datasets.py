@@ -1,0 +1,71 @@
+"""Small finished data sets, written as data preparation writes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from opt_api.documents.manifests import DatasetManifest, Lineage, ObjectEntry, ShardEntry, TokenizerEntry
+from opt_store import Store, digest_of
+
+NO_DIGEST = digest_of(b"")
+
+
+def tokens_of_block(block: int, width: int, vocabulary: int, salt: int = 0) -> np.ndarray:
+    """What block `block` holds, so that a reader can tell which block it got."""
+    return np.random.default_rng([salt, block]).integers(4, vocabulary, width).astype(np.uint16)
+
+
+def shard_bytes(rows: np.ndarray, batches: int = 1) -> bytes:
+    kind = pa.list_(pa.uint16(), rows.shape[1])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, pa.schema([pa.field("tokens", kind, nullable=False)])) as writer:
+        for part in np.array_split(rows, batches):
+            column = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), type=kind)
+            writer.write_batch(pa.record_batch([column], schema=pa.schema([pa.field("tokens", kind, nullable=False)])))
+    return sink.getvalue().to_pybytes()
+
+
+def write_dataset(
+    store: Store, prefix: str, *, train=(7, 5), held_out=None, sequence_length=16, vocabulary=1000
+) -> DatasetManifest:
+    """Write shards with the given numbers of blocks, and the manifest last."""
+    held_out = {"manual": 3, "books": 2} if held_out is None else held_out
+    width, shards = sequence_length + 1, []
+
+    def put(name: str, count: int, first: int, split: str, source: str | None, salt: int) -> None:
+        rows = np.stack([tokens_of_block(first + i, width, vocabulary, salt) for i in range(count)])
+        data = shard_bytes(rows, batches=2 if name.endswith("1.arrow") else 1)
+        store.put(f"{prefix}/{name}", data)
+        shards.append(
+            ShardEntry(
+                key=name,
+                size=len(data),
+                digest=digest_of(data),
+                split=split,
+                source=source,
+                blocks=count,
+                first_block=first,
+            )
+        )
+
+    for i, count in enumerate(train):
+        put(f"train-{i}.arrow", count, sum(train[:i]), "train", None, 0)
+    for salt, (source, count) in enumerate(held_out.items(), 1):
+        put(f"validation-{source}.arrow", count, 0, "validation", source, salt)
+    entry = ObjectEntry(key="vocab.json", size=0, digest=NO_DIGEST)
+    manifest = DatasetManifest(
+        sequence_length=sequence_length,
+        tokens_per_block=width,
+        seed=1,
+        parameters=NO_DIGEST,
+        tokenizer=TokenizerEntry(vocabulary_size=vocabulary, vocab=entry, merges=entry),
+        sources=(),
+        counts=(),
+        train_blocks=sum(train),
+        validation_blocks=sum(held_out.values()),
+        shards=tuple(shards),
+        lineage=Lineage(code_version="test"),
+    )
+    store.put(f"{prefix}/manifest.json", manifest.to_bytes())
+    return manifest

@@ -1,0 +1,164 @@
+"""Arrow shards on local disk: fetched from the store once per host, checked against the manifest, memory-mapped."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from opt_api.documents.manifests import ShardEntry
+from opt_store import Corrupt, Store, digest_of_file
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes there, bytes in all), from any thread."""
+
+TOKENS = "tokens"
+"""Column of a shard: FixedSizeList<uint16>[tokens per block], without nulls."""
+
+
+class ShardCache:
+    """Shards of one data set in a local folder that ranks of a host share.
+
+    A file is named by its digest, appears only when it was checked, and is checked again when it is opened unless
+    nothing about the file changed since the last check.
+    """
+
+    def __init__(self, store: Store, prefix: str, folder: Path, parallel: int = 4) -> None:
+        self._store, self._prefix, self._folder, self._parallel = store, prefix, folder, parallel
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, shard: ShardEntry, progress: Progress | None = None) -> Path:
+        """Return the local file of a shard, fetching it when it is not there or not what it should be.
+
+        Raises:
+            opt_store.StoreError: It cannot be had; `Corrupt` if the store's own copy has another digest.
+        """
+        path = self._folder / f"{shard.digest.partition(':')[2]}.arrow"
+        with _locked(path.with_suffix(".lock")):
+            if path.exists() and not _is_sound(path, shard):
+                path.unlink()
+            if not path.exists():
+                self._store.download(f"{self._prefix}{shard.key}", path, expect=shard.digest, progress=progress)
+                _note_check(path)
+        return path
+
+    def fetch(self, shards: Sequence[ShardEntry], progress: Progress | None = None) -> None:
+        """Fetch shards in parallel; what is there already counts as done."""
+        total, done, lock = sum(s.size for s in shards), 0, Lock()
+
+        def one(shard: ShardEntry) -> None:
+            nonlocal done
+            self.path(shard)
+            with lock:
+                done += shard.size
+                if progress:
+                    progress(done, total)
+
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="shards") as pool:
+            for _ in pool.map(one, shards):
+                pass
+
+
+class Blocks:
+    """Blocks of one split by index, read in place from memory-mapped shards, opened on first use."""
+
+    def __init__(self, cache: ShardCache, shards: Sequence[ShardEntry], tokens_per_block: int) -> None:
+        self._cache, self._width = cache, tokens_per_block
+        self._shards = sorted(shards, key=lambda s: s.first_block)
+        self._starts = np.array([s.first_block for s in self._shards], dtype=np.int64)
+        self._open: dict[int, MappedShard] = {}
+
+    def __len__(self) -> int:
+        return sum(s.blocks for s in self._shards)
+
+    def locate(self, block: int) -> tuple[ShardEntry, int]:
+        """Shard that holds a block, and the block's row in it."""
+        index = int(np.searchsorted(self._starts, block, side="right")) - 1
+        shard = self._shards[index] if index >= 0 else None
+        if shard is None or block - shard.first_block >= shard.blocks:
+            raise IndexError(f"block {block}: the split has blocks 0 to {len(self) - 1}")
+        return shard, block - shard.first_block
+
+    def local_path(self, shard: ShardEntry) -> Path:
+        """Local file of a shard."""
+        return self._cache.path(shard)
+
+    def read(self, blocks: Sequence[int]) -> npt.NDArray[np.int64]:
+        """Tokens of the blocks, of shape (len(blocks), tokens per block)."""
+        out = np.empty((len(blocks), self._width), dtype=np.int64)
+        for row, block in enumerate(blocks):
+            shard, at = self.locate(block)
+            out[row] = self._rows(shard)[at]
+        return out
+
+    def _rows(self, shard: ShardEntry) -> MappedShard:
+        if shard.first_block not in self._open:
+            self._open[shard.first_block] = MappedShard(self._cache.path(shard), shard, self._width)
+        return self._open[shard.first_block]
+
+
+class MappedShard:
+    """Rows of one shard file, each a view (width,) of uint16 into the mapped file.
+
+    Raises:
+        Corrupt: The file is not what the manifest says, though its digest is.
+    """
+
+    def __init__(self, path: Path, shard: ShardEntry, width: int) -> None:
+        column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column(TOKENS)
+        wanted = pa.list_(pa.uint16(), width)
+        if not column.type.equals(wanted) or len(column) != shard.blocks or column.null_count:
+            raise Corrupt(
+                f"shard {shard.key!r}, column {TOKENS!r}: found {len(column)} rows of {column.type} with "
+                f"{column.null_count} nulls, the manifest says {shard.blocks} rows of {wanted}; prepare it again"
+            )
+        values = [cast("Any", chunk).flatten().to_numpy() for chunk in column.chunks]
+        self._batches: list[npt.NDArray[np.uint16]] = [v.reshape(-1, width) for v in values]
+        self._ends = np.cumsum([len(b) for b in self._batches])
+
+    def __getitem__(self, row: int) -> npt.NDArray[np.uint16]:
+        batch = int(np.searchsorted(self._ends, row, side="right"))
+        found: npt.NDArray[np.uint16] = self._batches[batch][row - int(self._ends[batch])]  # counted from the end
+        return found
+
+
+def _is_sound(path: Path, shard: ShardEntry) -> bool:
+    if path.stat().st_size != shard.size:
+        return False
+    try:
+        if path.with_suffix(".checked").read_text() == _print_of(path):
+            return True
+    except FileNotFoundError:
+        pass
+    if digest_of_file(path) != shard.digest:
+        return False
+    _note_check(path)
+    return True
+
+
+def _note_check(path: Path) -> None:
+    path.with_suffix(".checked").write_text(_print_of(path))
+
+
+def _print_of(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
