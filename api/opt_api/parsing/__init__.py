@@ -1,5 +1,5 @@
 """From text or a mapping to a checked resource, or to every problem there is."""
 
-from opt_api.parsing.parse import parse, parse_mapping, parse_text
+from opt_api.parsing.parse import Foreign, parse, parse_mapping, parse_text
 
-__all__ = ["parse", "parse_mapping", "parse_text"]
+__all__ = ["Foreign", "parse", "parse_mapping", "parse_text"]

@@ -1,0 +1,36 @@
+"""`optctl`, also `kubectl opt`: one command per file, imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "validate": "opt_cli.validate",
+}
+"""Module of each command; the command is the module's attribute of the same name."""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is asked for, so that no command needs another's packages."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="opt-operator")
+def main() -> None:
+    """Take raw text to a served OPT-style language model.
+
+    Exit codes: 0 done, 1 a run failed, 2 bad input.
+    """
