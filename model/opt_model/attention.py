@@ -1,0 +1,59 @@
+"""Causal self-attention; the one place where keys and values are made and looked at.
+
+Shape suffixes, used in the whole package: B sequences, S positions of this pass, T positions attended to, N = B x S
+tokens, D hidden size, E embedding size, F feed-forward size, H heads (of this rank), K head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from opt_api.architecture import Architecture
+from opt_model.randomness import head_dropout_stream
+
+
+class AttentionCache(Protocol):
+    """What a server puts between a block's projections and its attention: it keeps past keys and values."""
+
+    def attend(self, layer: int, q_BHSK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
+        """Store this pass's keys and values, attend over all that each sequence has, return [B, H, S, K]."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head causal attention with biases; the number of heads follows the weights, so it may be a rank's share."""
+
+    def __init__(self, shape: Architecture, layer: int) -> None:
+        super().__init__()
+        width = shape.hidden_size
+        self.layer = layer
+        self.head_size = shape.head_size
+        self.dropout = shape.attention_dropout
+        self.head_rank = 0
+        """This rank's place among those that share the heads; parts the dropout of their heads."""
+        self.heads_divided = False
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x_BSD: Tensor, cache: AttentionCache | None = None) -> Tensor:
+        """Attend within each sequence; positions before this pass come from the cache. Returns [B, S, D]."""
+        q_BHSK, k_BHSK, v_BHSK = (self._heads(proj(x_BSD)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        if cache is None:
+            y_BHSK = self._attend(q_BHSK, k_BHSK, v_BHSK)
+        else:
+            y_BHSK = cache.attend(self.layer, q_BHSK, k_BHSK, v_BHSK)
+        y_BSD: Tensor = self.out_proj(y_BHSK.transpose(1, 2).flatten(2))
+        return y_BSD
+
+    def _attend(self, q_BHSK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        with head_dropout_stream(self.head_rank, active=self.heads_divided and dropout > 0):
+            return scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, dropout_p=dropout, is_causal=True)
+
+    def _heads(self, x_BSD: Tensor) -> Tensor:
+        batch, positions, _ = x_BSD.shape
+        return x_BSD.view(batch, positions, -1, self.head_size).transpose(1, 2)

@@ -1,0 +1,39 @@
+"""One decoder block: attention and feed-forward, each with a residual connection and a layer norm."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.functional import dropout, relu
+
+from opt_api.architecture import Architecture
+from opt_model.attention import AttentionCache, SelfAttention
+
+
+class Block(nn.Module):
+    """Layer norm before each half (all sizes but 350M) or after its residual (350M). Shapes: see `attention`."""
+
+    def __init__(self, shape: Architecture, layer: int) -> None:
+        super().__init__()
+        self.norm_first = shape.norm_position == "pre"
+        self.dropout = shape.dropout
+        self.self_attn = SelfAttention(shape, layer)
+        self.self_attn_layer_norm = nn.LayerNorm(shape.hidden_size)
+        self.fc1 = nn.Linear(shape.hidden_size, shape.ffn_size)
+        self.fc2 = nn.Linear(shape.ffn_size, shape.hidden_size)
+        self.final_layer_norm = nn.LayerNorm(shape.hidden_size)
+
+    def forward(self, x_BSD: Tensor, cache: AttentionCache | None = None) -> Tensor:
+        """Returns [B, S, D]."""
+        if self.norm_first:
+            x_BSD = x_BSD + self._drop(self.self_attn(self.self_attn_layer_norm(x_BSD), cache))
+            return x_BSD + self._drop(self._feed_forward(self.final_layer_norm(x_BSD)))
+        x_BSD = self.self_attn_layer_norm(x_BSD + self._drop(self.self_attn(x_BSD, cache)))
+        y_BSD: Tensor = self.final_layer_norm(x_BSD + self._drop(self._feed_forward(x_BSD)))
+        return y_BSD
+
+    def _feed_forward(self, x_BSD: Tensor) -> Tensor:
+        y_BSD: Tensor = self.fc2(relu(self.fc1(x_BSD)))
+        return y_BSD
+
+    def _drop(self, x_BSD: Tensor) -> Tensor:
+        return dropout(x_BSD, self.dropout, self.training) if self.training and self.dropout else x_BSD

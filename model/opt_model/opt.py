@@ -1,0 +1,88 @@
+"""OPT: embeddings, blocks, final norm and the head that shares the token embedding (arXiv 2205.01068)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from opt_api.architecture import POSITION_OFFSET, Architecture
+from opt_model.attention import AttentionCache
+from opt_model.block import Block
+from opt_model.head import token_logits, token_loss
+
+
+class LossSum(NamedTuple):
+    """Sums over the tokens of a pass, so that passes and ranks can be added up."""
+
+    loss: Tensor
+    """Cross entropy in nats, float32, summed over tokens."""
+    activation_norm: Tensor
+    """L2 norm of the last block's output, summed over tokens; no gradient."""
+
+
+class OPT(nn.Module):
+    """The decoder. Shapes: see `attention`.
+
+    Parameter names are those of the Hugging Face directory without `model.decoder.`; the head has no parameter of its
+    own, so nothing can untie it.
+    """
+
+    def __init__(self, shape: Architecture) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
+        self.embed_positions = nn.Embedding(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
+        self.project_in = _projection(shape.embedding_size, shape.hidden_size)
+        self.layers = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.final_layer_norm = nn.LayerNorm(shape.hidden_size) if shape.norm_position == "pre" else None
+        self.project_out = _projection(shape.hidden_size, shape.embedding_size)
+
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        targets_BS: Tensor | None = None,
+        *,
+        gradient_scale: float = 1.0,
+        positions_BS: Tensor | None = None,
+        cache: AttentionCache | None = None,
+        rows_of: Tensor | None = None,
+    ) -> LossSum | Tensor:
+        """Losses where targets are given, logits elsewhere.
+
+        Args:
+            tokens_BS: Token ids.
+            targets_BS: The id that follows each token; makes the result a `LossSum`.
+            gradient_scale: Factor on the gradients of the loss, not on its value.
+            positions_BS: Position of each token, from 0; 0, 1, 2.. of each row when absent.
+            cache: Keeps keys and values of earlier passes.
+            rows_of: Indices into the N = B x S tokens whose logits are wanted, [R]; all when absent.
+
+        Returns:
+            `LossSum`, or logits [B, S, V] ([R, V] with `rows_of`).
+        """
+        x_BSD = self._embed(tokens_BS, positions_BS)
+        for block in self.layers:
+            x_BSD = block(x_BSD, cache)
+        if targets_BS is not None:
+            loss = token_loss(self._out(x_BSD).flatten(0, 1), self.embed_tokens.weight, targets_BS, gradient_scale)
+            return LossSum(loss, x_BSD.detach().float().norm(dim=-1).sum())
+        wanted = x_BSD if rows_of is None else x_BSD.flatten(0, 1)[rows_of]
+        return token_logits(self._out(wanted), self.embed_tokens.weight)
+
+    def _embed(self, tokens_BS: Tensor, positions_BS: Tensor | None) -> Tensor:
+        if positions_BS is None:
+            positions_BS = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
+        x_BSE = self.embed_tokens(tokens_BS)
+        x_BSD = x_BSE if self.project_in is None else self.project_in(x_BSE)
+        y_BSD: Tensor = x_BSD + self.embed_positions(positions_BS + POSITION_OFFSET)
+        return y_BSD
+
+    def _out(self, x_BSD: Tensor) -> Tensor:
+        x_BSD = x_BSD if self.final_layer_norm is None else self.final_layer_norm(x_BSD)
+        return x_BSD if self.project_out is None else self.project_out(x_BSD)
+
+
+def _projection(from_size: int, to_size: int) -> nn.Linear | None:
+    return None if from_size == to_size else nn.Linear(from_size, to_size, bias=False)
