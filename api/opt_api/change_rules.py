@@ -58,7 +58,7 @@ def fixed_fields(shape: Shape, inherited: Change, path: Path = ()) -> Iterator[F
     """The fields to guard, as few as still name the field: parts of a section one by one, what lies deeper whole."""
     for name, part in shape.properties.items():
         when, place = part.change or inherited, (*path, name)
-        found = _classes(part, when)
+        found = classes(part, when)
         if "identity" not in found:
             continue
         if found == {"identity"} and (part.kind != "object" or path or part.optional):
@@ -69,11 +69,11 @@ def fixed_fields(shape: Shape, inherited: Change, path: Path = ()) -> Iterator[F
         yield from fixed_fields(part, when, place)
 
 
-def _classes(shape: Shape, when: Change) -> set[Change]:
+def classes(shape: Shape, when: Change) -> set[Change]:
     """The classes of all fields of a subtree."""
     if shape.kind != "object":
         return {when}
-    parts = (_classes(part, part.change or when) for part in shape.properties.values())
+    parts = (classes(part, part.change or when) for part in shape.properties.values())
     return set().union(*parts)
 
 
@@ -96,7 +96,7 @@ def _identity(shape: Shape, value: dict[str, Any], inherited: Change) -> dict[st
     kept: dict[str, Any] = {}
     for name, part in shape.properties.items():
         when = part.change or inherited
-        if name not in value or "identity" not in _classes(part, when):
+        if name not in value or "identity" not in classes(part, when):
             continue
         item = value[name]
         if part.kind == "object":

@@ -16,7 +16,8 @@ from pydantic_core import to_jsonable_python
 from opt_api.base import Change, Model, Rule
 from opt_api.lists import Unique
 
-Kind = Literal["object", "map", "list", "string", "integer", "number", "boolean"]
+Kind = Literal["object", "map", "list", "string", "integer", "number", "boolean", "any"]
+"""`any` is another program's JSON, passed through; the API server would not keep it, so a CRD has none."""
 MISSING = object()
 """No default: a default of None means that the field may be absent."""
 
@@ -25,6 +26,7 @@ _SCALARS: dict[Any, tuple[Kind, str]] = {
     int: ("integer", ""),
     float: ("number", ""),
     bool: ("boolean", ""),
+    Any: ("any", ""),
     datetime: ("string", "date-time"),
 }
 

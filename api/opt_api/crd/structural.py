@@ -8,6 +8,15 @@ from opt_api.crd.rules import key_rules, rules_of
 from opt_api.shapes import MISSING, Shape
 
 Schema = dict[str, Any]
+_TYPES = {
+    "object": "object",
+    "map": "object",
+    "list": "array",
+    "string": "string",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "boolean",
+}
 MAX_INT32 = 2**31 - 1
 
 
@@ -18,7 +27,7 @@ def structural(shape: Shape, *, defaults: bool = True) -> Schema:
         shape: the shape.
         defaults: whether defaults are filled in by the API server; a status has none.
     """
-    schema: Schema = {"type": "object" if shape.kind == "map" else "array" if shape.kind == "list" else shape.kind}
+    schema: Schema = {"type": _TYPES[shape.kind]}
     if shape.description:
         schema["description"] = shape.description
     if defaults and shape.default is not MISSING and shape.default is not None:

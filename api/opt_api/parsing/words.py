@@ -12,6 +12,7 @@ _NOUNS = {
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
+    "any": "any JSON",
 }
 
 
