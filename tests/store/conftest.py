@@ -8,21 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from opt_store import Store, StoreSettings, open_store
+from opt_store import Store, open_store
 from support.fault_proxy import FaultProxy, fault_proxy
 from support.s3 import S3Server, minio_server, seaweedfs_server
-
-MIB = 1 << 20
-QUICK = StoreSettings(
-    part_bytes=5 * MIB,
-    parallel=3,
-    stall_timeout_s=1.0,
-    part_timeout_s=4.0,
-    connect_timeout_s=2.0,
-    backoff_s=0.02,
-    backoff_limit_s=0.1,
-)
-"""Small parts, so that a few MiB are many; short waits, so that a stall ends soon."""
+from support.store import open_on
 
 SERVERS = {"minio": minio_server, "seaweedfs": seaweedfs_server}
 
@@ -84,8 +73,3 @@ def direct(server: S3Server, url: str) -> Store:
 def spoiled(server: S3Server, url: str, proxy: FaultProxy) -> Store:
     """The store through the proxy."""
     return open_on(server, url, endpoint=proxy.endpoint)
-
-
-def open_on(server: S3Server, url: str, *, endpoint: str | None = None, settings: StoreSettings = QUICK) -> Store:
-    where = server.settings.model_copy(update={"endpoint": endpoint or server.endpoint})
-    return open_store(url, s3=where, credentials=server.credentials, settings=settings)

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 _CHUNK = 64 * 1024
 
 
-class Cut(Exception):
+class CutError(Exception):
     """Ends both connections of a request; `hard` by a reset."""
 
     def __init__(self, *, hard: bool) -> None:
@@ -96,7 +96,7 @@ class CutsUpload(Fault):
 
     async def sent(self, data: bytes, offset: int) -> bytes:
         if offset + len(data) > self.after:
-            raise Cut(hard=True)
+            raise CutError(hard=True)
         return data
 
 
@@ -109,7 +109,7 @@ class CutsDownload(Fault):
 
     async def received(self, data: bytes, offset: int) -> bytes:
         if offset + len(data) > self.after:
-            raise Cut(hard=self.hard)
+            raise CutError(hard=self.hard)
         return data
 
 
@@ -188,7 +188,7 @@ class LosesAnswer(Fault):
     """Lets the server do its work, and resets the connection before its answer is passed on."""
 
     async def before_response(self) -> None:
-        raise Cut(hard=True)
+        raise CutError(hard=True)
 
 
 @dataclass
@@ -247,10 +247,10 @@ class FaultProxy:
         try:
             while await self._exchange(reader, writer, server_reader, server_writer):
                 pass
-        except Cut as cut:
+        except CutError as cut:
             if cut.hard:
                 _reset_on_close(writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             for end in (writer, server_writer):
@@ -347,7 +347,7 @@ async def _body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterat
     while length:
         data = await reader.read(min(length, _CHUNK))
         if not data:
-            raise Cut(hard=False)
+            raise CutError(hard=False)
         length -= len(data)
         yield data
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-GRACE_S = 10.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -53,12 +50,8 @@ def running(
         _wait_until(ready, process, log, deadline_s)
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()  # what it holds is a test's
+        process.wait()
 
 
 def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline_s: float) -> None:

@@ -5,6 +5,7 @@ import secrets
 from opt_store.errors import BadEndpoint, Corrupt, Unreachable
 from opt_store.keys import RESERVED
 from opt_store.s3 import objects, read
+from opt_store.s3.faults import NOT_S3, DamagedError
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire
 from opt_store.s3.xml import read_page
@@ -25,7 +26,10 @@ def check_access(wire: Wire, *, write: bool) -> None:
 
 def _list_one(wire: Wire) -> None:
     query = {"list-type": "2", "max-keys": "1", "prefix": wire.prefix}
-    read_page(wire.once("GET", None, query=query).body)
+    try:
+        read_page(wire.once("GET", None, query=query).body)
+    except DamagedError as fault:
+        raise BadEndpoint(f"{wire.name(None)}: {fault}; {NOT_S3.advice}") from None
 
 
 def _write_one(wire: Wire) -> None:

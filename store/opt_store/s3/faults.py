@@ -39,7 +39,7 @@ _FULL = Verdict(errors.StoreFull, False, "free space, or have the quota raised")
 _NONE = Verdict(errors.NotFound, False, "there is no such object")
 _CONDITION = Verdict(errors.PreconditionFailed, False, "the object there is not the one expected; read it again")
 _KEY_NAME = Verdict(errors.BadKey, False, "the server does not allow this key; choose another")
-_NOT_S3 = Verdict(errors.BadEndpoint, False, "the answer is not S3's; check host, port and http or https")
+NOT_S3 = Verdict(errors.BadEndpoint, False, "the answer is not S3's; check host, port and http or https")
 _TLS = Verdict(errors.BadEndpoint, False, "the server's certificate is not trusted; give its authority as ca_file")
 _UNREACHABLE = Verdict(errors.Unreachable, True, "nothing answers at the endpoint; check host, port and network")
 
@@ -74,7 +74,7 @@ _BY_STATUS: dict[int, Verdict] = {
 _BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], Verdict], ...] = (
     ((ssl.SSLCertVerificationError,), _TLS),
     ((http.NewConnectionError, http.ConnectTimeoutError), _UNREACHABLE),
-    ((http.LocationValueError, http.LocationParseError), _NOT_S3),
+    ((http.LocationValueError, http.LocationParseError), NOT_S3),
     ((http.HTTPError, OSError), _BROKEN),
 )
 
@@ -93,8 +93,10 @@ def judge(fault: Exception) -> Verdict | None:
         return _by_status(fault.status_code)
     if isinstance(fault, DamagedError):
         return _DAMAGED
-    reason = _certificate_fault(fault) or fault
-    return next((verdict for kinds, verdict in _BY_TYPE if isinstance(reason, kinds)), None)
+    reason = _tls_fault(fault)
+    if reason is not None and reason.reason == "WRONG_VERSION_NUMBER":  # HTTPS spoken to a plain HTTP port
+        return NOT_S3
+    return next((verdict for kinds, verdict in _BY_TYPE if isinstance(reason or fault, kinds)), None)
 
 
 def describe(fault: Exception) -> str:
@@ -107,7 +109,7 @@ def describe(fault: Exception) -> str:
 
 
 def _by_status(status: int) -> Verdict:
-    return _BY_STATUS.get(status, _NOT_S3)
+    return _BY_STATUS.get(status, NOT_S3)
 
 
 def _status_in(fault: InvalidResponseError) -> int:
@@ -116,8 +118,8 @@ def _status_in(fault: InvalidResponseError) -> int:
     return int(found[1]) if found else 0
 
 
-def _certificate_fault(fault: BaseException) -> BaseException | None:
+def _tls_fault(fault: BaseException) -> ssl.SSLError | None:
     for nested in (fault, *fault.args, fault.__cause__):
-        if isinstance(nested, ssl.SSLCertVerificationError):
+        if isinstance(nested, ssl.SSLError):
             return nested
     return None

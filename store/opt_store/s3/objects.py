@@ -7,7 +7,7 @@ from typing import Any
 from minio.error import S3Error
 
 from opt_store.digest import digest_of, is_digest
-from opt_store.errors import AccessDenied, NotFound, PreconditionFailed
+from opt_store.errors import NotFound, PreconditionFailed, StoreError
 from opt_store.interface import ObjectInfo
 from opt_store.keys import RESERVED
 from opt_store.s3.retry import again
@@ -33,7 +33,9 @@ def stat(wire: Wire, key: str) -> ObjectInfo:
     """
     try:
         return info_of(key, wire.call("HEAD", key).headers)
-    except (NotFound, AccessDenied):
+    except StoreError as fault:
+        if fault.transient:
+            raise
         wire.call("GET", key, headers={"Range": "bytes=0-0"})
     return info_of(key, wire.call("HEAD", key).headers)
 
