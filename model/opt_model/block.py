@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
+from torch.utils.checkpoint import checkpoint
 
 from opt_api.architecture import Architecture
 from opt_model.attention import AttentionCache, SelfAttention
@@ -14,6 +18,10 @@ class Block(nn.Module):
 
     def __init__(self, shape: Architecture, layer: int) -> None:
         super().__init__()
+        self.recompute = False
+        """Keep only the block's input for the backward pass, and compute the rest anew."""
+        self.body: Callable[[Tensor, AttentionCache | None], Tensor] = self._body
+        """What `forward` runs; may be replaced by a compiled form of itself."""
         self.norm_first = shape.norm_position == "pre"
         self.dropout = shape.dropout
         self.self_attn = SelfAttention(shape, layer)
@@ -24,6 +32,12 @@ class Block(nn.Module):
 
     def forward(self, x_BSD: Tensor, cache: AttentionCache | None = None) -> Tensor:
         """Returns [B, S, D]."""
+        if self.recompute and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(self.body, x_BSD, cache, use_reentrant=False)
+            return kept
+        return self.body(x_BSD, cache)
+
+    def _body(self, x_BSD: Tensor, cache: AttentionCache | None) -> Tensor:
         if self.norm_first:
             x_BSD = x_BSD + self._drop(self.self_attn(self.self_attn_layer_norm(x_BSD), cache))
             return x_BSD + self._drop(self._feed_forward(self.final_layer_norm(x_BSD)))

@@ -30,25 +30,20 @@ class VocabularyShare:
     """The ranks that hold the other rows; None when all rows are here."""
 
 
-def share_of(weight: Tensor) -> VocabularyShare:
-    """The local rows of the embedding, which tensor parallelism splits evenly along the vocabulary."""
-    if not isinstance(weight, DTensor):
-        return VocabularyShare(weight)
-    mesh = weight.device_mesh
-    local = weight.to_local()
-    return VocabularyShare(local, mesh.get_local_rank() * local.shape[0], mesh.get_group())
+def share_of(weight: Tensor, group: dist.ProcessGroup | None) -> VocabularyShare:
+    """The local rows of the embedding, which the group's ranks share evenly along the vocabulary."""
+    local = weight.to_local() if isinstance(weight, DTensor) else weight
+    return VocabularyShare(local, 0 if group is None else group.rank() * local.shape[0], group)
 
 
-def token_logits(x: Tensor, weight: Tensor) -> Tensor:
+def token_logits(x: Tensor, share: VocabularyShare) -> Tensor:
     """Scores of every token of the vocabulary, [..., V]; gathered from all ranks that share the embedding."""
-    share = share_of(weight)
     local = torch.nn.functional.linear(x, share.weight_VE)
     return local if share.group is None else _gather_last(local, share.group)
 
 
-def token_loss(x_NE: Tensor, weight: Tensor, targets: Tensor, gradient_scale: float = 1.0) -> Tensor:
+def token_loss(x_NE: Tensor, share: VocabularyShare, targets: Tensor, gradient_scale: float = 1.0) -> Tensor:
     """Cross entropy in nats, summed over tokens, float32; gradients are multiplied by `gradient_scale`."""
-    share = share_of(weight)
     loss: Tensor = _TokenLoss.apply(
         x_NE, share.weight_VE, targets.flatten(), gradient_scale, share.first, share.group, torch.is_grad_enabled()
     )  # type: ignore[no-untyped-call]
@@ -142,7 +137,8 @@ class _Gradients:
 
     def finish(self, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
         """(dx, dw); each rank has seen its rows of the vocabulary only, so dx is summed over the ranks."""
-        assert self.dw_VE is not None, "a pass has at least one token"
+        if self.dw_VE is None:  # a pass without a sequence still takes part in every collective
+            return self.dx_NE, torch.zeros_like(self.weight_VE)
         if group is not None:
             dist.all_reduce(self.dx_NE, group=group)
         return self.dx_NE, self.dw_VE.to(self.weight_VE.dtype)

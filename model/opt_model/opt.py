@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from opt_api.architecture import POSITION_OFFSET, Architecture
 from opt_model.attention import AttentionCache
 from opt_model.block import Block
-from opt_model.head import token_logits, token_loss
+from opt_model.head import VocabularyShare, share_of, token_logits, token_loss
 
 
 class LossSum(NamedTuple):
@@ -32,6 +33,8 @@ class OPT(nn.Module):
     def __init__(self, shape: Architecture) -> None:
         super().__init__()
         self.shape = shape
+        self.vocabulary_group: dist.ProcessGroup | None = None
+        """The ranks that share the rows of the token embedding; None where all are here."""
         self.embed_tokens = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
         self.embed_positions = nn.Embedding(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
         self.project_in = _projection(shape.embedding_size, shape.hidden_size)
@@ -66,10 +69,10 @@ class OPT(nn.Module):
         for block in self.layers:
             x_BSD = block(x_BSD, cache)
         if targets_BS is not None:
-            loss = token_loss(self._out(x_BSD).flatten(0, 1), self.embed_tokens.weight, targets_BS, gradient_scale)
+            loss = token_loss(self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale)
             return LossSum(loss, x_BSD.detach().float().norm(dim=-1).sum())
         wanted = x_BSD if rows_of is None else x_BSD.flatten(0, 1)[rows_of]
-        return token_logits(self._out(wanted), self.embed_tokens.weight)
+        return token_logits(self._out(wanted), self._head())
 
     def _embed(self, tokens_BS: Tensor, positions_BS: Tensor | None) -> Tensor:
         if positions_BS is None:
@@ -78,6 +81,9 @@ class OPT(nn.Module):
         x_BSD = x_BSE if self.project_in is None else self.project_in(x_BSE)
         y_BSD: Tensor = x_BSD + self.embed_positions(positions_BS + POSITION_OFFSET)
         return y_BSD
+
+    def _head(self) -> VocabularyShare:
+        return share_of(self.embed_tokens.weight, self.vocabulary_group)
 
     def _out(self, x_BSD: Tensor) -> Tensor:
         x_BSD = x_BSD if self.final_layer_norm is None else self.final_layer_norm(x_BSD)

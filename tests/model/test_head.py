@@ -20,7 +20,7 @@ def test_loss_and_gradients_equal_the_plain_cross_entropy(tokens: int, monkeypat
     targets = torch.randint(40, (tokens,))
     expected = plain(x, weight, targets)
     wanted = torch.autograd.grad(expected * 0.25, (x, weight))
-    loss = head.token_loss(x, weight, targets, 0.125)
+    loss = head.token_loss(x, head.VocabularyShare(weight), targets, 0.125)
     (2 * loss).backward()
     assert torch.allclose(loss, expected, rtol=1e-6)
     for found, gradient in zip((x.grad, weight.grad), wanted, strict=True):
@@ -34,7 +34,7 @@ def test_low_precision_sums_chunks_in_float32(monkeypatch: pytest.MonkeyPatch) -
     torch.manual_seed(0)
     x, weight, targets = torch.randn(256, 12), torch.randn(40, 12), torch.randint(40, (256,))
     low_x, low_weight = (t.bfloat16().requires_grad_() for t in (x, weight))
-    loss = head.token_loss(low_x, low_weight, targets)
+    loss = head.token_loss(low_x, head.VocabularyShare(low_weight), targets)
     loss.backward()
     exact_x, exact_weight = (t.detach().float().requires_grad_() for t in (low_x, low_weight))
     expected = plain(exact_x, exact_weight, targets)
@@ -50,4 +50,14 @@ def test_low_precision_sums_chunks_in_float32(monkeypatch: pytest.MonkeyPatch) -
 def test_no_gradient_is_made_where_none_is_wanted() -> None:
     x, weight = torch.randn(3, 4, requires_grad=True), torch.randn(8, 4, requires_grad=True)
     with torch.no_grad():
-        assert not head.token_loss(x, weight, torch.tensor([0, 1, 7])).requires_grad
+        assert not head.token_loss(x, head.VocabularyShare(weight), torch.tensor([0, 1, 7])).requires_grad
+
+
+@pytest.mark.unit
+def test_a_pass_without_tokens_gives_zero_gradients() -> None:
+    x, weight = torch.randn(0, 4, requires_grad=True), torch.randn(8, 4, requires_grad=True)
+    loss = head.token_loss(x, head.VocabularyShare(weight), torch.zeros(0, dtype=torch.int64))
+    loss.backward()
+    assert loss.item() == 0
+    assert weight.grad is not None
+    assert weight.grad.eq(0).all()
