@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "plan": "opt_cli.plan",
     "validate": "opt_cli.validate",
 }
 """Module of each command; the command is the module's attribute of the same name."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from opt_api.architecture import Architecture
-from opt_api.documents.plan import LayoutPlan
+from opt_api.documents.plan import LayoutPlan, Plan
 from opt_api.estimate.devices import device_memory
 from opt_api.estimate.memory import MASTER, MOMENTS, OVERHEAD, MemoryEstimate, ceil_div, memory, worker_parameters
 from opt_api.quantity import binary_quantity, bytes_of
@@ -27,6 +27,18 @@ class Case:
     batch_sequences: int
     pod_memory: str
     memory_tier: bool
+
+
+def case_of(plan: Plan, pod_memory: str) -> Case:
+    """The case of a finished plan."""
+    return Case(
+        plan.architecture,
+        plan.precision.compute,
+        plan.sequence_length,
+        plan.recipe.batch_sequences,
+        pod_memory,
+        plan.checkpointing.memory_tier,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,11 @@ def _fit(p: ParallelismSpec, case: Case, micro: int) -> Fit:
         compile=p.compile,
         engine=p.engine,
     )
+    return fit_of(layout, case)
+
+
+def fit_of(layout: LayoutPlan, case: Case) -> Fit:
+    """What a layout needs and has."""
     needed = memory(case.architecture, layout, case.compute, case.sequence_length)
     return Fit(layout, needed, available(layout, case))
 

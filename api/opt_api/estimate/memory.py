@@ -69,32 +69,37 @@ def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_
     """Bytes that one block keeps per token for its backward pass, nothing recomputed.
 
     After arXiv 2205.05198, section 4.1, with two changes: ReLU keeps its output only, which is the next layer's input
-    (8 s b h less), and fused attention keeps no score matrix. The fused kernel on CPU knows no dropout, so there the
-    scores, their dropped copy and the mask are kept.
+    (8 s b h less), and fused attention keeps no score matrix. On cpu the fused kernel knows no dropout: there the
+    softmax, its mask and its product are kept, all in float32, and dropout's masks are as wide as the activations.
     """
     d, f, heads, t = a.hidden_size, a.ffn_size, a.heads, tensor_parallel
-    whole = width * 4 * d + 2 * d  # inputs of both norms and of both column-parallel layers; two dropout masks
-    split = width * (3 * d + d + f)  # query, key, value; attention's output; ReLU's output
-    statistics = 4 * heads  # log-sum-exp of fused attention
-    if device == "cpu" and a.attention_dropout > 0:
-        statistics = heads * sequence_length * (2 * width + 1)
-    return whole + (split + statistics) // t
+    unfused = device == "cpu" and a.attention_dropout > 0
+    masks = 2 * d * (width if device == "cpu" else 1) if a.dropout > 0 else 0
+    whole = width * (4 * d + 4) + masks  # inputs of both norms and both column-parallel layers; mean and deviation
+    queries = 3 * d * (4 if unfused else width)
+    attention = 3 * 4 * heads * sequence_length if unfused else 4 * heads
+    return whole + (queries + attention + width * (d + f)) // t
+
+
+LOGITS_AT_ONCE = 256 * 50272
+"""The model computes its loss over at most this many logits at a time (`opt_model.head`)."""
 
 
 def activations(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequence_length: int) -> int:
     """Bytes of activations at the peak, the start of the backward pass.
 
     `none` keeps every block; `full` keeps each block's input and rebuilds one block at a time; `selective` does so
-    for every second block. The logits add their own copy, their float32 log-softmax and its gradient.
+    for every second block. The head holds one chunk of logits, in the compute format and in float32, and its input
+    with the gradient.
     """
-    width = BYTES[compute]
+    width, tensor = BYTES[compute], layout.tensor_parallel
     tokens = layout.micro_batch_sequences * sequence_length
-    saved = saved_per_token(a, layout.tensor_parallel, width, sequence_length, layout.device)
+    saved = saved_per_token(a, tensor, width, sequence_length, layout.device)
     entry = width * a.hidden_size
     recomputed = {"none": 0, "selective": a.layers // 2, "full": a.layers}[layout.activation_checkpointing]
     blocks = (a.layers - recomputed) * saved + recomputed * entry + (saved if recomputed else 0)
-    logits = (width + 2 * 4) * a.vocabulary_size // layout.tensor_parallel
-    return tokens * (blocks + logits + 2 * entry)
+    logits = min(LOGITS_AT_ONCE, tokens * a.vocabulary_size // tensor) * (4 + width)
+    return tokens * (blocks + 2 * entry) + logits
 
 
 def buffers(a: Architecture, layout: LayoutPlan, compute: NumberFormat) -> int:

@@ -73,10 +73,15 @@ def _does_not_fit(spec: OPTTrainingSpec, wanted: Fit, near: Near | None, finding
     kind = wanted.layout.device_model
     findings.add(
         "pods.resources.memory" if kind == "cpu" else "parallelism",
-        f"{wanted.needed.total / GIB:.2f} GiB needed on each device",
+        f"{wanted.needed.total / GIB:.2f} GiB needed on each device ({_parts(wanted)})",
         f"at most the {wanted.available / GIB:.2f} GiB that one {'worker' if kind == 'cpu' else kind} has",
         f"nearest layout that fits: {near}" if near else "no layout on this device fits; take a larger one",
     )
+
+
+def _parts(wanted: Fit) -> str:
+    parts = sorted(wanted.needed.model_dump(by_alias=False).items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts)
 
 
 def _smallest_gang(spec: OPTTrainingSpec, case: Case, findings: Findings) -> None:
