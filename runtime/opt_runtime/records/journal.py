@@ -1,0 +1,64 @@
+"""The journal: what a coordinator must know again after it was killed. One writer at a time.
+
+Written in the order in which things happened; folding it from the beginning gives the state. A coordinator that finds
+another's event where its own belongs has been replaced, and ends.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from opt_api.documents.base import Document
+from opt_api.documents.keys import run_prefix
+from opt_api.documents.logbook import Cause
+from opt_api.documents.manifests import RunningValues
+from opt_api.types import LongWhole, NonNegative, ShortText, Text, Whole
+from opt_runtime.core.hosts import HostEvent
+from opt_runtime.records.series import Series
+from opt_store import Store
+
+What = Literal[
+    "CoordinatorStarted", "HostSeen", "HostMarked", "AttemptStarted", "Paused", "Completed", "Failed", "Intervened",
+    "Progress", "Suspend", "Resume",
+]  # fmt: skip
+
+
+class RuntimeEvent(Document):
+    """One event; fields that an event of its kind does not have are absent."""
+
+    kind: Literal["RuntimeEvent"] = "RuntimeEvent"
+    version: Literal[1] = 1
+    sequence: LongWhole
+    writer: ShortText
+    """Which coordinator process wrote it."""
+    time: NonNegative
+    """Seconds since the epoch."""
+    what: What
+    hardware: ShortText = ""
+    host: ShortText = ""
+    host_event: HostEvent | None = None
+    fault: bool = False
+    cause: Cause | None = None
+    reason: Text = ""
+    attempt: Whole | None = None
+    gang: Annotated[tuple[ShortText, ...], Field(max_length=16384)] = ()
+    """Hosts of the attempt, in the order of their ranks."""
+    step: LongWhole | None = None
+    """Highest step ever reached, or the step of a failure or an intervention."""
+    values: RunningValues | None = None
+    change: LongWhole | None = None
+    """Sequence number of the newest live change."""
+    goodput: dict[str, NonNegative] = Field(default_factory=dict)
+    """Host seconds by class since the run began."""
+
+
+def event_key(run: str, number: int) -> str:
+    """Key of one event."""
+    return f"{run_prefix(run)}/journal/{number:09d}.json"
+
+
+def journal_of(store: Store, run: str) -> Series[RuntimeEvent]:
+    """The journal of a run."""
+    return Series(store, lambda number: event_key(run, number), RuntimeEvent)

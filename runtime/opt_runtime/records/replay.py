@@ -1,0 +1,129 @@
+"""From the journal to the state it tells of: a pure fold, one function for each kind of event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+from opt_api.documents.logbook import Cause
+from opt_api.documents.manifests import RunningValues
+from opt_runtime.core.budget import Failure
+from opt_runtime.core.hosts import HostLedger
+from opt_runtime.core.snapshot import AttemptPhase
+from opt_runtime.records.journal import RuntimeEvent, What
+
+FAILURES_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """All that is remembered of a run between two coordinators; times in seconds since the epoch."""
+
+    attempt: int = 0
+    phase: AttemptPhase = "none"
+    paused_for: Cause | None = None
+    suspend: bool = False
+    gang: tuple[str, ...] = ()
+    started: float = 0.0
+    ledger: HostLedger = field(default_factory=HostLedger)
+    failures: tuple[Failure, ...] = ()
+    interventions: tuple[int, ...] = ()
+    values: RunningValues | None = None
+    change: int = 0
+    highest_step: int = 0
+    goodput: Mapping[str, float] = field(default_factory=dict)
+    coordinators: int = 0
+
+
+def replay(events: Iterable[RuntimeEvent]) -> RunState:
+    """The state after all events.
+
+    Raises:
+        opt_runtime.core.hosts.LedgerError: A journal that no coordinator wrote.
+    """
+    return reduce(fold, events, RunState())
+
+
+def fold(state: RunState, event: RuntimeEvent) -> RunState:
+    """The state after one more event."""
+    return FOLDS[event.what](state, event)
+
+
+def _started(state: RunState, _: RuntimeEvent) -> RunState:
+    return replace(state, coordinators=state.coordinators + 1)
+
+
+def _seen(state: RunState, event: RuntimeEvent) -> RunState:
+    return replace(state, ledger=state.ledger.admit(event.hardware, event.host)[0])
+
+
+def _marked(state: RunState, event: RuntimeEvent) -> RunState:
+    assert event.host_event is not None
+    at = event.time if event.fault else None
+    return replace(state, ledger=state.ledger.apply(event.hardware, event.host_event, event.reason, at))
+
+
+def _attempt(state: RunState, event: RuntimeEvent) -> RunState:
+    return replace(
+        state,
+        attempt=event.attempt or 0,
+        phase="running",
+        paused_for=None,
+        gang=event.gang,
+        started=event.time,
+        values=event.values or state.values,
+    )
+
+
+def _paused(state: RunState, event: RuntimeEvent) -> RunState:
+    return replace(state, phase="paused", paused_for=event.cause, gang=())
+
+
+def _completed(state: RunState, _: RuntimeEvent) -> RunState:
+    return replace(state, phase="completed", gang=())
+
+
+def _failed(state: RunState, event: RuntimeEvent) -> RunState:
+    assert event.cause is not None
+    failure = Failure(event.time, event.cause, event.step or 0)
+    return replace(state, failures=(*state.failures, failure)[-FAILURES_KEPT:])
+
+
+def _intervened(state: RunState, event: RuntimeEvent) -> RunState:
+    return replace(state, interventions=(*state.interventions, event.step or 0))
+
+
+def _progress(state: RunState, event: RuntimeEvent) -> RunState:
+    return replace(
+        state,
+        highest_step=max(state.highest_step, event.step or 0),
+        goodput=event.goodput or state.goodput,
+        values=event.values or state.values,
+        change=max(state.change, event.change or 0),
+    )
+
+
+def _suspend(state: RunState, _: RuntimeEvent) -> RunState:
+    return replace(state, suspend=True)
+
+
+def _resume(state: RunState, _: RuntimeEvent) -> RunState:
+    cause: Cause | None = "Suspended" if state.phase == "paused" else state.paused_for
+    return replace(state, suspend=False, paused_for=cause)
+
+
+FOLDS: dict[What, Callable[[RunState, RuntimeEvent], RunState]] = {
+    "CoordinatorStarted": _started,
+    "HostSeen": _seen,
+    "HostMarked": _marked,
+    "AttemptStarted": _attempt,
+    "Paused": _paused,
+    "Completed": _completed,
+    "Failed": _failed,
+    "Intervened": _intervened,
+    "Progress": _progress,
+    "Suspend": _suspend,
+    "Resume": _resume,
+}
+"""A resume turns any pause into a suspension that is over: a person has looked."""
