@@ -39,6 +39,11 @@ class Fixed:
     shape: Shape
 
 
+def effective(part: Shape, inherited: Change) -> Change:
+    """The class of a field: its own, else that of what it is in. A served model has rolls, no attempts."""
+    return "roll" if inherited == "roll" and part.change == "attempt" else part.change or inherited
+
+
 def differences(old: Model, new: Model, inherited: Change = "identity") -> tuple[Difference, ...]:
     """Every field that differs, deepest first named, with the time at which its change takes effect."""
     return tuple(_differences(shape_of(type(old)), (), old.wire(), new.wire(), inherited))
@@ -57,7 +62,7 @@ def identity(spec: Model) -> dict[str, Any]:
 def fixed_fields(shape: Shape, inherited: Change, path: Path = ()) -> Iterator[Fixed]:
     """The fields to guard, as few as still name the field: parts of a section one by one, what lies deeper whole."""
     for name, part in shape.properties.items():
-        when, place = part.change or inherited, (*path, name)
+        when, place = effective(part, inherited), (*path, name)
         found = classes(part, when)
         if "identity" not in found:
             continue
@@ -73,14 +78,14 @@ def classes(shape: Shape, when: Change) -> set[Change]:
     """The classes of all fields of a subtree."""
     if shape.kind != "object":
         return {when}
-    parts = (classes(part, part.change or when) for part in shape.properties.values())
+    parts = (classes(part, effective(part, when)) for part in shape.properties.values())
     return set().union(*parts)
 
 
 def _differences(shape: Shape, path: Path, old: Any, new: Any, when: Change) -> Iterator[Difference]:
     if shape.kind == "object" and isinstance(old, dict) and isinstance(new, dict):
         for name, part in shape.properties.items():
-            yield from _differences(part, (*path, name), old.get(name), new.get(name), part.change or when)
+            yield from _differences(part, (*path, name), old.get(name), new.get(name), effective(part, when))
     elif _comparable(shape, old) != _comparable(shape, new):
         yield Difference(path, old, new, when)
 
@@ -95,7 +100,7 @@ def _comparable(shape: Shape, value: Any) -> Any:
 def _identity(shape: Shape, value: dict[str, Any], inherited: Change) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, part in shape.properties.items():
-        when = part.change or inherited
+        when = effective(part, inherited)
         if name not in value or "identity" not in classes(part, when):
             continue
         item = value[name]

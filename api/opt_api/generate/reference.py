@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from opt_api.base import Change
-from opt_api.change_rules import classes
+from opt_api.change_rules import classes, effective
 from opt_api.parsing.words import allowed_text
 from opt_api.shapes import MISSING, Shape
 
@@ -48,7 +48,7 @@ def _page(title: str, intro: str, sections: Iterator[str]) -> str:
 
 
 def _sections(shape: Shape, path: str, when: Change, columns: Columns) -> Iterator[str]:
-    rows = [Row(name, part, part.change or when) for name, part in shape.properties.items()]
+    rows = [Row(name, part, effective(part, when)) for name, part in shape.properties.items()]
     yield "\n\n".join(
         part for part in (f"## `{path}`", shape.description, _table(rows, columns), _rules(shape)) if part
     )

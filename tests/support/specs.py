@@ -1,0 +1,148 @@
+"""Documents made from the models: complete valid ones, and one changed place at a time."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from opt_api.base import API_VERSION
+from opt_api.parsing import parse_mapping
+from opt_api.problems import Problems, field_path
+from opt_api.resources import KINDS
+from opt_api.shapes import MISSING, Shape, shape_of
+
+Document = dict[str, Any]
+Place = tuple[str | int, ...]
+REMOVED = object()
+
+TEXTS = (
+    "a", "ab1", "1Gi", "s3://bucket/key", "http://store:9000", "example.com/thing", "a-b", "Ready", "A",
+    "sha256:" + "0" * 64, "2026-01-31T12:00:00Z",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One change to a document; REMOVED takes the place out."""
+
+    place: Place
+    value: Any
+    why: str
+
+    def applied_to(self, document: Document) -> Document:
+        """A copy of the document with the change; missing mappings on the way are made."""
+        changed = copy.deepcopy(document)
+        parent: Any = changed
+        for step in self.place[:-1]:
+            parent = parent.setdefault(step, {}) if isinstance(parent, dict) else parent[step]
+        if self.value is not REMOVED:
+            parent[self.place[-1]] = copy.deepcopy(self.value)
+        elif isinstance(parent, dict):
+            parent.pop(self.place[-1], None)
+        return changed
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{field_path(self.place)} {self.why}"
+
+
+def minimal(kind: str, name: str = "minimal") -> Document:
+    """The shortest valid document."""
+    spec = {
+        "OPTTraining": {"model": {"preset": "opt-125m"}, "data": {"dataset": "s3://bucket/data/manifest.json"}},
+        "OPTServe": {"source": {"training": {"name": "run"}}},
+    }[kind]
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def from_text(name: str = "from-text") -> Document:
+    """The shortest training from raw text."""
+    document = minimal("OPTTraining", name)
+    document["spec"]["data"] = {
+        "sources": [{"name": "a", "uri": "file:///text"}],
+        "tokenizer": {"train": {"vocabularySize": 1024}},
+    }
+    return document
+
+
+def full(document: Document) -> Document:
+    """The document with every field set that can be set beside the others, to a value that is not the default."""
+    for place, shape in places(shape_of(KINDS[document["kind"]]), document, grow=True):
+        case = Case(place, sample(shape), "is set")
+        document = next((new for new in [case.applied_to(document)] if _is_valid(new)), document)
+    return document
+
+
+def places(shape: Shape, document: Document, *, grow: bool = False) -> Iterator[tuple[Place, Shape]]:
+    """Every place of the spec, parents first; with `grow` also those that the document does not have."""
+    yield from _places(shape.properties["spec"], ("spec",), document, grow)
+
+
+def _places(shape: Shape, place: Place, document: Document, grow: bool) -> Iterator[tuple[Place, Shape]]:
+    yield place, shape
+    if shape.kind == "list" and shape.items and (grow or value_at(document, place)):
+        yield from _places(shape.items, (*place, 0), document, grow)
+    for name, part in shape.properties.items():
+        below = (*place, name)
+        if grow or value_at(document, below) is not None:
+            yield from _places(part, below, document, grow)
+
+
+def value_at(document: Any, place: Place) -> Any:
+    """What stands at a place; None where nothing does."""
+    for step in place:
+        inside = (
+            step in document if isinstance(document, dict) else isinstance(step, int) and step < len(document or "")
+        )
+        if not inside:
+            return None
+        document = document[step]
+    return document
+
+
+def sample(shape: Shape) -> Any:
+    """A valid value that is not the default, as small as the bounds allow."""
+    match shape.kind:
+        case "object":
+            return {name: sample(part) for name, part in shape.properties.items() if part.required}
+        case "list":
+            assert shape.items is not None
+            return [sample(shape.items)]
+        case "map":
+            return {"example.com/key": "a"}
+        case "boolean":
+            return shape.default is not True
+        case "integer" | "number":
+            return _number(shape)
+    choices = shape.enum or [text for text in TEXTS if _fits(shape, text)]
+    return next(choice for choice in choices if choice != shape.default or len(choices) == 1)
+
+
+def _number(shape: Shape) -> float:
+    low, high = shape.minimum or 0, shape.maximum
+    if shape.kind == "integer":
+        return int(low + 1 if low == shape.default else low)
+    assert high is not None
+    middle = (low + min(high, low + 1)) / 2
+    return middle if middle != shape.default else (low + middle) / 2
+
+
+def _fits(shape: Shape, text: str) -> bool:
+    shortest, longest = shape.min_length or 0, shape.max_length or len(text)
+    return shortest <= len(text) <= longest and (shape.pattern is None or bool(re.fullmatch(shape.pattern, text)))
+
+
+def _is_valid(document: Document) -> bool:
+    try:
+        parse_mapping(document)
+    except Problems:
+        return False
+    return True
+
+
+def required(shape: Shape) -> bool:
+    """Whether a field must be given."""
+    return shape.default is MISSING
