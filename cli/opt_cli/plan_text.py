@@ -15,7 +15,7 @@ from opt_api.estimate.compute import Duration
 from opt_api.estimate.energy import Footprint
 from opt_api.estimate.estimate import Estimate
 from opt_api.resources import OPTTraining
-from opt_cli.units import count, days, energy, flops, gib, mass, number, percent, rate
+from opt_cli.units import count, days, energy, flops, mass, number, percent, rate, size
 
 Rows = Iterable[tuple[str, str]]
 PIPE_WIDTH = 110
@@ -41,7 +41,7 @@ def _everything(out: Console, training: OPTTraining, plan: Plan, needs: Estimate
     _section(out, "Gang", _gang(plan))
     _memory(out, plan, needs)
     _section(out, "Time", _time(plan, needs))
-    _section(out, "Checkpoints", _checkpoints(plan))
+    _section(out, "Checkpoints", _checkpoints(plan, needs))
     _section(out, "Spares", _spares(needs))
     _energy(out, needs)
     _notes(out, needs)
@@ -109,7 +109,7 @@ def _gang(plan: Plan) -> Rows:
     shares = sorted({len(plan.share(rank)) for rank in range(g.data_parallel)})
     each = " or ".join(map(str, shares))
     yield (
-        "each worker's share",
+        "share of a worker",
         f"{each} sequences a step, in {g.accumulation} pass(es) of at most {g.micro_batch_sequences}",
     )
     yield (
@@ -125,16 +125,16 @@ def _memory(out: Console, plan: Plan, needs: Estimate) -> None:
     grid.add_column(style="dim", min_width=21)
     grid.add_column(justify="right")
     grid.add_column(style="blue", no_wrap=True)
-    for name, size in needs.memory.model_dump(by_alias=False).items():
-        grid.add_row(name, gib(size), _bar(size, needs.memory_available))
-    grid.add_row("needed", gib(needs.memory_needed), "")
-    spare = f"{percent(needs.memory_needed / needs.memory_available)} used"
-    grid.add_row("available", gib(needs.memory_available), spare)
+    for name, part in needs.memory.model_dump(by_alias=False).items():
+        grid.add_row(name, size(part), _bar(part, needs.memory_available))
+    grid.add_row("needed", size(needs.memory_needed), "")
+    used = f"{percent(needs.memory_needed / needs.memory_available)} used" if needs.memory_available else ""
+    grid.add_row("available", size(needs.memory_available), used)
     out.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _bar(part: int, whole: int) -> str:
-    return "#" * round(40 * part / whole)
+    return "#" * min(40, round(40 * part / whole)) if whole else ""
 
 
 def _time(plan: Plan, needs: Estimate) -> Rows:
@@ -153,7 +153,7 @@ def _faults(d: Duration) -> str:
     return f"assumed: a fault every {d.hours_between_faults:g} h, {d.restart_seconds:.0f} s to be back"
 
 
-def _checkpoints(plan: Plan) -> Rows:
+def _checkpoints(plan: Plan, needs: Estimate) -> Rows:
     c = plan.checkpointing
     every = f"{c.interval_steps:,} steps" if c.interval_steps else f"{c.interval_seconds:,} s"
     why = (
@@ -163,6 +163,7 @@ def _checkpoints(plan: Plan) -> Rows:
     yield "to the store every", every + (why if c.automatic else "")
     tier = f"every {c.memory_interval_steps} step(s)" if c.memory_tier else "off"
     yield "in hosts' memory", tier
+    yield "size of a save", f"{size(needs.checkpoint.bytes)}, {size(needs.checkpoint.bytes_per_second)}/s to the store"
     yield (
         "kept",
         f"last {c.retention.keep_last}"

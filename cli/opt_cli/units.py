@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-GIB = 1 << 30
 _LARGE = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"))
 
@@ -15,9 +14,12 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def gib(size: int) -> str:
-    """Bytes in GiB, with two decimals."""
-    return f"{size / GIB:,.2f} GiB"
+def size(value: float) -> str:
+    """Bytes in the binary unit that suits, with two decimals: `43.95 GiB`."""
+    for unit, letters in ((1 << 40, "TiB"), (1 << 30, "GiB")):
+        if value >= unit:
+            return f"{value / unit:,.2f} {letters}"
+    return f"{value / (1 << 20):,.2f} MiB"
 
 
 def flops(value: float) -> str:

@@ -6,14 +6,23 @@ from collections.abc import Iterator
 
 from opt_api.base import Model
 from opt_api.documents.plan import Plan
-from opt_api.estimate.compute import Duration, Work, duration, work, workers_cores
+from opt_api.estimate.compute import Amount, Duration, Work, duration, work, workers_cores
 from opt_api.estimate.energy import Energy, energy
 from opt_api.estimate.layouts import case_of, copies_per_host, fit_of
-from opt_api.estimate.memory import MemoryEstimate
+from opt_api.estimate.memory import MASTER, MOMENTS, MemoryEstimate
 from opt_api.estimate.spares import Spares, spares
 from opt_api.quantity import binary_quantity, bytes_of
 from opt_api.resources import OPTTraining
 from opt_api.types import LongCount, LongWhole, Message
+
+
+class Saves(Model):
+    """What checkpoints ask of the object store."""
+
+    bytes: LongWhole
+    """Weights and both moments in float32, once over all hosts."""
+    bytes_per_second: Amount
+    """Mean rate over the interval, all hosts together."""
 
 
 class Estimate(Model):
@@ -28,6 +37,7 @@ class Estimate(Model):
     duration: Duration
     energy: Energy
     spares: Spares
+    checkpoint: Saves
     notes: tuple[Message, ...] = ()
     """What a reader should know before starting it."""
 
@@ -47,7 +57,16 @@ def estimate(training: OPTTraining, plan: Plan) -> Estimate:
         duration=time,
         energy=energy(plan, time, workers_cores(plan.layout, pods.cpu)),
         spares=spares(plan.resilience),
+        checkpoint=saves(plan, time),
         notes=tuple(_notes(training, plan)),
+    )
+
+
+def saves(plan: Plan, time: Duration) -> Saves:
+    """Size of one checkpoint, and the rate at which the store must take it before the next is due."""
+    c, size = plan.checkpointing, plan.architecture.parameters() * (MASTER + MOMENTS)
+    return Saves(
+        bytes=size, bytes_per_second=size / (c.interval_seconds or (c.interval_steps or 1) * time.step_seconds)
     )
 
 
