@@ -39,6 +39,13 @@ class Lineage(Model):
     """Digest of the checkpoint manifest that the attempt began from."""
 
 
+class CheckpointObject(ObjectEntry):
+    """One rank's safetensors file; its header has a digest of its own, the rest has those of the slices' chunks."""
+
+    header_size: LongWhole
+    header_digest: Digest
+
+
 class TensorSlice(Model):
     """Where one piece of one tensor lies: `shape` at `offset` of the whole, in bytes [start, end) of an object."""
 
@@ -96,7 +103,7 @@ class CheckpointManifest(Document):
     time: datetime
     architecture: Architecture
     world_size: Count
-    objects: tuple[ObjectEntry, ...]
+    objects: tuple[CheckpointObject, ...]
     tensors: tuple[TensorEntry, ...]
     chunk_bytes: LongCount
     """Size of the chunks that slices carry digests of."""
@@ -110,6 +117,8 @@ class CheckpointManifest(Document):
     scaler: ScalerState | None = None
     running: RunningValues | None = None
     lineage: Lineage
+    seal: Digest | None = None
+    """Digest of this document without this field: a manifest vouches for itself, whatever the store records."""
 
 
 class CheckpointMark(Document):
@@ -160,6 +169,8 @@ class SourceCounts(Model):
     tokens_validation: LongWhole
     dropped: dict[str, LongWhole] = Field(default_factory=dict)
     """Documents dropped, by reason."""
+    repaired: dict[str, LongWhole] = Field(default_factory=dict)
+    """Documents kept after a repair, by what was wrong."""
 
 
 class ShardEntry(ObjectEntry):
@@ -204,4 +215,6 @@ class DatasetManifest(Document):
     shards: tuple[ShardEntry, ...]
     exclusions: tuple[ObjectEntry, ...] = ()
     """Sampled rejected documents, by reason."""
+    plan: ObjectEntry | None = None
+    """The preparation's plan: every setting, every object and the byte ranges it was read in."""
     lineage: Lineage
