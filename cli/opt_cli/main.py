@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "dataprep": "opt_cli.dataprep",
     "plan": "opt_cli.plan",
     "validate": "opt_cli.validate",
 }

@@ -94,6 +94,7 @@ class PreparationEvent(Document):
     kind: Literal["PreparationEvent"] = "PreparationEvent"
     version: Literal[1] = 1
     stage: ShortText
+    """Name of the stage; `done` in the last event."""
     done: Whole
     """Tasks of this stage that are committed."""
     tasks: Count

@@ -1,0 +1,1 @@
+"""Duplicates across all sources: exact, then near."""

@@ -1,0 +1,141 @@
+"""Stage `manifest`: counts, lineage and every object with its digest; written last, it makes the data set exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from opt_api.canonical import digest_of
+from opt_api.documents.manifests import (
+    DatasetManifest,
+    Lineage,
+    ObjectEntry,
+    ShardEntry,
+    SourceCounts,
+    SourceEntry,
+    TokenizerEntry,
+)
+from opt_dataprep.dedup.drops import REASONS
+from opt_dataprep.exclusion_shards import write_exclusions
+from opt_dataprep.packing.scatter_stage import train_blocks
+from opt_dataprep.packing.select_stage import tokens_per_block
+from opt_dataprep.sources.uris import object_uri
+from opt_dataprep.tokens.tokenizer_stage import MERGES, VOCAB
+from opt_dataprep.tokens.vocabulary import END_OF_DOCUMENT, PADDING
+from opt_dataprep.work.preparation import Preparation
+from opt_dataprep.work.results import commits_of, facts, read, results_digest
+from opt_dataprep.work.stage import Stage, Task
+from opt_store import ObjectInfo, commit
+
+_BEFORE = ("read", "drops", "tokenise", "select", "shards", "validation")
+
+
+def _inputs(preparation: Preparation, index: int) -> dict[str, Any]:
+    return {"dataset": preparation.identity, **{name: results_digest(preparation, name) for name in _BEFORE}}
+
+
+def _run(task: Task) -> dict[str, Any]:
+    preparation = task.preparation
+    (tokenizer,) = commits_of(preparation, "tokenizer")
+    for name in (VOCAB, MERGES):
+        task.publish(f"tokenizer/{name}", [read(preparation, tokenizer, name)])
+    write_exclusions(task)
+    manifest = build_manifest(preparation, [_relative(o, preparation) for o in task.objects])
+    assert manifest.plan is not None
+    named = [manifest.plan, manifest.tokenizer.vocab, manifest.tokenizer.merges]
+    named += [*manifest.shards, *manifest.exclusions]
+    objects = [ObjectInfo(f"{preparation.dataset}/{o.key}", o.size, o.digest, o.digest) for o in named]
+    commit(preparation.store, preparation.manifest_key, manifest.to_bytes(), objects)
+    return {"digest": manifest.digest()}
+
+
+def build_manifest(preparation: Preparation, published: list[ObjectEntry]) -> DatasetManifest:
+    """Put the manifest together; `published` are the tokenizer's two files and the exclusion shards."""
+    plan = preparation.plan
+    shards = list(_shards(preparation))
+    parts = Counter(piece.object for part in plan.parts for piece in part.slices)
+    names = [source.name for source in plan.data.sources or ()]
+    owner = {piece.object: names[part.source] for part in plan.parts for piece in part.slices}
+    return DatasetManifest(
+        sequence_length=plan.data.sequence_length,
+        tokens_per_block=tokens_per_block(preparation),
+        seed=plan.data.seed,
+        parameters=digest_of({"data": plan.data.wire(), "code": plan.code}),
+        tokenizer=TokenizerEntry(
+            vocabulary_size=facts(preparation, "tokenizer")[0]["rows"],
+            vocab=published[0],
+            merges=published[1],
+            end_of_document=END_OF_DOCUMENT,
+            padding=PADDING,
+        ),
+        sources=tuple(
+            SourceEntry(source=owner[i], uri=object_uri(o), etag=o.etag, size=o.size, parts=parts[i])
+            for i, o in enumerate(plan.objects)
+        ),
+        counts=tuple(source_counts(preparation)),
+        train_blocks=train_blocks(preparation),
+        validation_blocks=sum(s.blocks for s in shards if s.split == "validation"),
+        shards=tuple(shards),
+        exclusions=tuple(published[2:]),
+        plan=ObjectEntry(key="plan.json", size=len(plan.to_bytes()), digest=plan.digest()),
+        lineage=Lineage(code_version=plan.code["opt-operator"] + "+" + plan.code["sources"], plan=plan.digest()),
+    )
+
+
+def _relative(found: ObjectEntry, preparation: Preparation) -> ObjectEntry:
+    folder = preparation.dataset.removeprefix(f"{preparation.prefix}/") + "/"
+    return found.model_copy(update={"key": found.key.removeprefix(folder)})
+
+
+def _shards(preparation: Preparation) -> Iterator[ShardEntry]:
+    for done in commits_of(preparation, "shards"):
+        (found,) = done.objects
+        yield ShardEntry(
+            **_relative(found, preparation).model_dump(),
+            split="train",
+            blocks=done.facts["blocks"],
+            first_block=done.facts["first"],
+        )
+    sources = preparation.plan.data.sources or ()
+    for source, done in zip(sources, commits_of(preparation, "validation"), strict=True):
+        first = 0
+        for found, blocks in zip(done.objects, done.facts["blocks"], strict=True):
+            yield ShardEntry(
+                **_relative(found, preparation).model_dump(),
+                split="validation",
+                source=source.name,
+                blocks=blocks,
+                first_block=first,
+            )
+            first += blocks
+
+
+def source_counts(preparation: Preparation) -> Iterator[SourceCounts]:
+    """What became of each source: every document read is kept or dropped for one reason."""
+    (drops,) = facts(preparation, "drops")
+    (select,) = facts(preparation, "select")
+    read_facts, token_facts = facts(preparation, "read"), facts(preparation, "tokenise")
+    for number, source in enumerate(preparation.plan.data.sources or ()):
+        parts = [i for i, part in enumerate(preparation.plan.parts) if part.source == number]
+        dropped: Counter[str] = Counter()
+        repaired: Counter[str] = Counter()
+        for i in parts:
+            dropped.update(read_facts[i]["dropped"])
+            repaired.update(read_facts[i]["repaired"])
+            dropped.update({reason: drops[reason][i] for reason in REASONS.values() if reason in drops})
+        yield SourceCounts(
+            source=source.name,
+            documents_read=sum(read_facts[i]["documents"] for i in parts),
+            documents_kept=sum(token_facts[i]["documents"] for i in parts),
+            documents_validation=sum(select["validation"][i][0] for i in parts),
+            bytes_read=sum(read_facts[i]["bytesRead"] for i in parts),
+            bytes_kept=sum(token_facts[i]["bytes"] for i in parts),
+            tokens_train=sum(sum(select["segments"][i]) for i in parts),
+            tokens_validation=sum(select["validation"][i][1] for i in parts),
+            dropped={reason: n for reason, n in sorted(dropped.items()) if n},
+            repaired={reason: n for reason, n in sorted(repaired.items()) if n},
+        )
+
+
+MANIFEST = Stage("manifest", "manifest", lambda preparation: 1, _inputs, _run)

@@ -1,0 +1,1 @@
+"""From documents of tokens to blocks in a fixed order, in shards."""

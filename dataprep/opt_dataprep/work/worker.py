@@ -1,0 +1,83 @@
+"""A worker: does tasks it is told on standard input, or its share of one stage when started by an Indexed Job.
+
+One JSON line is printed for each task. In a Job, completion index `i` of `n` does tasks i, i + n, i + 2n, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from opt_dataprep.errors import DataprepError
+from opt_dataprep.work.preparation import Preparation, load_preparation
+from opt_dataprep.work.stage import run_task
+from opt_dataprep.work.table import BY_NAME
+from opt_store import StoreError, open_store
+
+_KEPT = ("documents", "dropped", "tokens", "kept")
+
+
+def run_stage(preparation: Preparation, stage: str, index: int, completions: int) -> Iterator[dict[str, Any]]:
+    """Do the tasks of one completion of an Indexed Job; yield a line for each.
+
+    Args:
+        preparation: From `load_preparation`.
+        stage: Name in `opt_dataprep.work.table.STAGES`.
+        index: The job's completion index.
+        completions: The job's completions; any number, also more than there are tasks.
+
+    Raises:
+        DataprepError, StoreError: As `run_task`.
+    """
+    for task in range(index, BY_NAME[stage].count(preparation), completions):
+        yield do(preparation, stage, task)
+
+
+def do(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
+    """Do one task and describe it."""
+    commit, reused = run_task(preparation, BY_NAME[stage], index)
+    told = {name: commit.facts[name] for name in _KEPT if name in commit.facts}
+    return {"stage": stage, "index": index, "reused": reused, "facts": told}
+
+
+def _serve(preparation: Preparation) -> int:
+    for line in sys.stdin:
+        stage, index = line.split()
+        try:
+            answer = do(preparation, stage, int(index))
+        except (DataprepError, StoreError) as fault:
+            answer = {"error": type(fault).__name__, "message": str(fault)}
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the driver is told and stops
+            answer = {"error": type(fault).__name__, "message": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of `python -m opt_dataprep.work.worker`; exit code 65 (bad data) or 69 (store), as `EXIT_CODES`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", required=True, help="URL of the store")
+    parser.add_argument("--plan", required=True, help="key of plan.json in it")
+    parser.add_argument("--stage", choices=sorted(BY_NAME))
+    parser.add_argument("--index", type=int, default=int(os.environ.get("JOB_COMPLETION_INDEX", "0")))
+    parser.add_argument("--completions", type=int, default=1)
+    options = parser.parse_args(arguments)
+    preparation = load_preparation(open_store(options.store), options.plan)
+    if options.stage is None:
+        return _serve(preparation)
+    try:
+        for line in run_stage(preparation, options.stage, options.index, options.completions):
+            print(json.dumps(line), flush=True)
+    except (DataprepError, StoreError) as fault:
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
+        return 65 if isinstance(fault, DataprepError) else 69
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
