@@ -36,10 +36,11 @@ def running(
     Raises:
         RuntimeError: It ended early, or was not ready in time; the message ends with its log.
     """
+    # setpriv (util-linux) makes the kernel kill the program when this process is gone.
+    words = ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
     with log.open("wb") as output:
-        # setpriv (util-linux) makes the kernel kill the program when this process is gone.
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
+            words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -47,18 +48,20 @@ def running(
             cwd=log.parent,
         )
     try:
-        _wait_until(ready, process, log, deadline_s)
+        _wait_until(ready, process, words[3], log, deadline_s)
         yield process
     finally:
         process.kill()  # what it holds is a test's
         process.wait()
 
 
-def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline_s: float) -> None:
+def _wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], program: str, log: Path, deadline_s: float
+) -> None:
     end = time.monotonic() + deadline_s
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
             state = "is not ready" if process.poll() is None else f"ended with {process.returncode}"
             tail = log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{process.args[3]} {state} after at most {deadline_s} s; its log ends:\n{tail}")
+            raise RuntimeError(f"{program} {state} after at most {deadline_s} s; its log ends:\n{tail}")
         time.sleep(0.05)

@@ -81,7 +81,7 @@ def minio_server(folder: Path, *, before: Sequence[str] = (), data: Path | None 
     port, console = free_ports(2)
     server = S3Server("minio", port, "minio-bucket")
     addresses = ["--address", f"127.0.0.1:{port}", "--console-address", f"127.0.0.1:{console}"]
-    command = [*before, minio_program(), "server", *addresses, data or folder / "data"]
+    command: list[str | Path] = [*before, minio_program(), "server", *addresses, data or folder / "data"]
     environment = {
         "HOME": str(folder),
         "PATH": os.environ["PATH"],
@@ -115,7 +115,7 @@ def seaweedfs_server(
     given += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={target}", "-s3", f"-s3.config={folder / 's3.json'}"]
     given += ["-s3.autoCreateBucket=false", "-master.volumeSizeLimitMB=256", "-volume.max=100"]
     given += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", "-master.telemetry=false"]
-    command = [*before, weed_program(), "-logtostderr", "server", *given, *options]
+    command: list[str | Path] = [*before, weed_program(), "-logtostderr", "server", *given, *options]
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"], "GOMAXPROCS": "2"}
     try:
         with running(command, folder / "log", server.is_ready, environment=environment, deadline_s=START_S):

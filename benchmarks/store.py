@@ -1,0 +1,99 @@
+"""Write and read 1.5 GB as 1, 16 and 64 objects on a local S3 server, beside three other clients.
+
+Every transfer runs in a process of its own, from memory to memory. The server's data lies on a memory file system and
+server and clients share the machine's cores, so the figures compare clients; they are not those of a network.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from common import ROOT, Case, case_of, interleaved, measured, run, timed
+from store_clients import CLIENTS, Place
+
+MIB, GIB = 1 << 20, 1 << 30
+TOTAL, QUICK_TOTAL = 1536 * MIB, 192 * MIB
+COUNTS = (1, 16, 64)
+REPEATS, QUICK_REPEATS = 5, 2
+SERVERS = ("minio", "seaweedfs")
+MEMORY = Path("/dev/shm")
+
+
+def measure(quick: bool) -> list[Case]:
+    """Return the cases on both servers."""
+    sys.path.append(str(ROOT / "tests"))
+    return [case for name in SERVERS for case in _on_server(name, quick=quick)]
+
+
+def _on_server(name: str, *, quick: bool) -> list[Case]:
+    from support import s3
+
+    start: dict[str, Callable[[Path], AbstractContextManager[s3.S3Server]]] = {
+        "minio": s3.minio_server,
+        "seaweedfs": s3.seaweedfs_server,
+    }
+    total, repeats = (QUICK_TOTAL, QUICK_REPEATS) if quick else (TOTAL, REPEATS)
+    cases = []
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, start[name](Path(folder)) as server:
+        place = Place(server.endpoint, server.bucket, server.access_key, server.secret_key)
+        for count in COUNTS:
+            for direction in ("write", "read"):
+                cases += _compare(name, place, direction, count, total, repeats)
+    return cases
+
+
+def _compare(server: str, place: Place, direction: str, count: int, total: int, repeats: int) -> list[Case]:
+    job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
+
+    def runner(client: str) -> Callable[[], Mapping[str, float]]:
+        return lambda: measured(__file__, {**job, "client": client})
+
+    results = interleaved({client: runner(client) for client in CLIENTS}, repeats)
+    name = f"{direction} {total // MIB} MiB as {count}, {server}"
+    units: Sequence[tuple[str, Any, Callable[[Mapping[str, float]], float]]] = (
+        ("MiB/s", "higher", lambda r: r["bytes"] / MIB / r["seconds"]),
+        ("CPU-s/GiB", "lower", lambda r: r["cpu_seconds"] / (r["bytes"] / GIB)),
+        ("MiB peak RSS", "lower", lambda r: r["peak_rss_mib"]),
+    )
+    return [
+        case_of(name, unit, better, {client: [value(r) for r in found] for client, found in results.items()})
+        for unit, better, value in units
+    ]
+
+
+def work(job: dict[str, Any]) -> dict[str, float]:
+    """Do one transfer in this process; a reader finds what the writers of the same client left."""
+    client = CLIENTS[job["client"]](Place(**job["place"]))
+    keys = [f"{job['client']}/{job['count']}/{number:03d}" for number in range(job["count"])]
+    client.warm_up()
+    if job["direction"] == "write":
+        objects = {key: _content(job["size"], number) for number, key in enumerate(keys)}
+        with timed() as usage:
+            client.write(objects)
+    else:
+        with timed() as usage:
+            counts = client.read(dict.fromkeys(keys, job["size"]))
+        assert counts == [job["size"]] * len(keys), f"short read: {counts}"
+    return {"bytes": float(job["size"] * job["count"]), **asdict(usage())}
+
+
+def _content(size: int, number: int) -> memoryview:
+    """Return bytes that do not compress and differ from object to object, made quickly."""
+    tile = os.urandom(MIB)
+    data = bytearray(size)
+    for start in range(0, size, MIB):
+        piece = memoryview(data)[start : start + MIB]
+        piece[:] = tile[: piece.nbytes]
+        piece[:8] = (start + number).to_bytes(8, "big")
+    return memoryview(data)
+
+
+if __name__ == "__main__":
+    run("store", measure, work)
