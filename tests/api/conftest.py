@@ -22,7 +22,7 @@ def api_server() -> Iterator[ApiServer]:
         for path in sorted(CRDS.glob("*.yaml")):
             cluster.api.apply_file(path)
         wait_for(lambda: len(_served(cluster.api)) == 2, 15, "both resources to be served")
-        server = ApiServer(cluster.api)
+        server = ApiServer(cluster.api, cluster.kubeconfig)
         yield server
         server.close()
     finally:

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from opt_api.base import API_VERSION
@@ -50,7 +51,8 @@ class ApiServer:
 
     QUERY = "?dryRun=All&fieldValidation=Strict"
 
-    def __init__(self, api: Api, namespace: str = "default") -> None:
+    def __init__(self, api: Api, kubeconfig: Path, namespace: str = "default") -> None:
+        self.kubeconfig = kubeconfig
         self._api, self._namespace = api, namespace
         self._connection = http.client.HTTPConnection("api", timeout=30)
         self._connection.sock = api.connect()

@@ -12,7 +12,7 @@ from opt_api.base import API_VERSION
 from opt_api.parsing import parse_mapping
 from opt_api.problems import Problems, field_path
 from opt_api.resources import KINDS
-from opt_api.shapes import MISSING, Shape, shape_of
+from opt_api.shapes import Shape, shape_of
 
 Document = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -141,8 +141,3 @@ def _is_valid(document: Document) -> bool:
     except Problems:
         return False
     return True
-
-
-def required(shape: Shape) -> bool:
-    """Whether a field must be given."""
-    return shape.default is MISSING

@@ -165,7 +165,7 @@ def scalar(text: str) -> Any:
     """The value of an unquoted scalar."""
     for pattern, convert in _SCALARS:
         if pattern.match(text):
-            with suppress(ValueError):  # thousands of digits, or underscores alone
+            with suppress(ValueError):  # thousands of digits, underscores alone, 1e400
                 return convert(text)
     return text
 
@@ -188,5 +188,7 @@ def _key(node: yaml.Node) -> str:
 
 
 def _whole_or_float(value: float) -> float | int:
-    """Go writes 3.0 as 3 when YAML becomes JSON."""
-    return int(value) if math.isfinite(value) and value.is_integer() and abs(value) < 1e15 else value
+    """Go writes 3.0 as 3 when YAML becomes JSON, and leaves a number that is too large as text."""
+    if not math.isfinite(value):
+        raise ValueError(value)
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
