@@ -55,5 +55,5 @@ class SelfAttention(nn.Module):
             return scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, dropout_p=dropout, is_causal=True)
 
     def _heads(self, x_BSD: Tensor) -> Tensor:
-        batch, positions, _ = x_BSD.shape
-        return x_BSD.view(batch, positions, -1, self.head_size).transpose(1, 2)
+        batch, positions, width = x_BSD.shape
+        return x_BSD.view(batch, positions, width // self.head_size, self.head_size).transpose(1, 2)

@@ -1,69 +1,54 @@
-"""A small complete plan, any part of it replaced."""
+"""Plans for tests, through the same resolution as any other."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from opt_api.architecture import Architecture
-from opt_api.documents.plan import CheckpointPlan, EvaluationPlan, LayoutPlan, Plan, PrecisionPlan, RecipePlan
-from opt_api.training.checkpointing import Retention
-from opt_api.training.data import DataSpec
-from opt_api.training.resilience import ResilienceSpec
-from opt_api.training.spec import EnergySpec
+from opt_api.documents.plan import Plan
+from opt_api.resolve import resolve
+from opt_api.resources import OPTTraining
+
+BATCH, SEQUENCE = 8, 16
 
 
-def tiny_plan(sequence_length: int = 16, parts: dict[str, Any] | None = None, **architecture: Any) -> Plan:
-    """Two layers, two heads, width 16; one CPU process; `parts` replaces whole parts of the plan."""
-    shape = {"layers": 2, "heads": 2, "hidden_size": 16, "ffn_size": 64, "embedding_size": 16, "vocabulary_size": 1000}
-    values: dict[str, Any] = {
-        "name": "tiny",
-        "namespace": "default",
-        "identity": "sha256:" + "0" * 64,
-        "architecture": Architecture(**(shape | {"max_positions": 64} | architecture)),
-        "sequence_length": sequence_length,
-        "data": DataSpec(dataset="file:///data/manifest.json", sequence_length=sequence_length),
-        "recipe": RecipePlan(
-            peak_learning_rate=1e-3,
-            min_learning_rate=1e-4,
-            warmup_steps=2,
-            total_steps=20,
-            batch_sequences=4,
-            beta1=0.9,
-            beta2=0.95,
-            epsilon=1e-8,
-            weight_decay=0.1,
-            clip=1.0,
-            seed=1,
-        ),
-        "layout": LayoutPlan(
-            hosts=1,
-            devices_per_host=1,
-            device="cpu",
-            device_model="cpu",
-            tensor_parallel=1,
-            shard=1,
-            replicate=1,
-            micro_batch_sequences=4,
-            accumulation=1,
-            activation_checkpointing="none",
-            compile=False,
-            engine="native",
-        ),
-        "precision": PrecisionPlan(compute="float32"),
-        "checkpointing": CheckpointPlan(
-            interval_steps=5,
-            assumed_stall_seconds=0.05,
-            assumed_hours_between_faults=12.2,
-            memory_interval_steps=1,
-            memory_tier=False,
-            retention=Retention(),
-            export=False,
-            upload_concurrency=2,
-        ),
-        "resilience": ResilienceSpec(),
-        "evaluation": EvaluationPlan(interval_steps=10, max_batches=2),
-        "energy": EnergySpec(),
-        "until": "Training",
-        "min_learning_rate_ratio": 0.1,
+def tiny_spec(**changed: Any) -> dict[str, Any]:
+    """A spec of a two-block model on the CPU, float32, no dropout; `changed` replaces whole sections' fields."""
+    spec: dict[str, Any] = {
+        "model": {
+            "preset": "custom",
+            "layers": 2,
+            "heads": 4,
+            "hiddenSize": 32,
+            "ffnSize": 64,
+            "vocabularySize": 96,
+            "maxPositions": 32,
+            "dropout": 0.0,
+            "attentionDropout": 0.0,
+            "initStd": 0.1,
+        },
+        "data": {"dataset": "file:///data/manifest.json", "sequenceLength": SEQUENCE},
+        "optimisation": {
+            "learningRate": 0.01,
+            "batchTokens": BATCH * SEQUENCE,
+            "totalTokens": 100 * BATCH * SEQUENCE,
+            "warmupTokens": 10 * BATCH * SEQUENCE,
+        },
+        "parallelism": {"device": "cpu"},
+        "precision": {"compute": "float32"},
+        "pods": {"resources": {"memory": "8Gi"}},
+        "storage": {"volume": {"claimName": "runs"}},
     }
-    return Plan(**(values | (parts or {})))
+    for section, fields in changed.items():
+        spec[section] = {**spec.get(section, {}), **fields}
+    return spec
+
+
+def tiny_plan(**changed: Any) -> Plan:
+    """The plan of `tiny_spec`."""
+    document = {
+        "apiVersion": "opt-operator.io/v1alpha1",
+        "kind": "OPTTraining",
+        "metadata": {"name": "tiny", "namespace": "default"},
+        "spec": tiny_spec(**changed),
+    }
+    return resolve(OPTTraining.model_validate(document))

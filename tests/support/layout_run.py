@@ -1,0 +1,87 @@
+"""A few steps of one plan on one worker, for comparing layouts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from opt_api.documents.plan import Plan
+from opt_trainer.agreement import Flags, Sums, agree
+from opt_trainer.parallelism.build import WorkerModel, build, initial_values
+from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.schedule import learning_rate
+from opt_trainer.step import TrainStep
+
+Boxes = list[tuple[str, tuple[int, ...], tuple[int, ...], np.ndarray[Any, Any]]]
+
+
+@dataclass
+class Run:
+    """What a worker saw: losses and norms of every step, its part of the first gradients and of the last weights."""
+
+    losses: list[float]
+    norms: list[float]
+    gradients: Boxes
+    weights: Boxes
+
+
+def batch_of(plan: Plan, step: int) -> torch.Tensor:
+    """The whole batch of a step, the same wherever it is asked for."""
+    generator = torch.Generator().manual_seed(step)
+    return torch.randint(
+        4,
+        plan.architecture.vocabulary_size,
+        (plan.recipe.batch_sequences, plan.sequence_length + 1),
+        generator=generator,
+    )
+
+
+def run_plans(rank: int, plans: list[bytes], steps: int) -> list[Run]:
+    """Train each plan for some steps from its initial weights."""
+    return [run_plan(rank, Plan.from_bytes(plan), steps) for plan in plans]
+
+
+def run_plan(rank: int, plan: Plan, steps: int) -> Run:
+    worker = build(plan, rank)
+    initial_values(worker, plan.recipe.seed)
+    train = TrainStep(plan, worker, Optimiser(worker.parts, plan.recipe))
+    scale = plan.precision.loss_scale.initial if plan.precision.loss_scale else 1.0
+    run = Run([], [], [], [])
+    for step in range(1, steps + 1):
+        sums = one_step(train, plan, worker, step, scale)
+        run.losses.append(sums.loss / worker.place.tensor / plan.tokens_per_step)
+        run.norms.append(sums.gradient_square**0.5 / scale)
+        if step == 1:
+            run.gradients = boxes(worker, [g / scale for g in train._taken])
+        train.update(learning_rate(plan, step, plan.recipe.peak_learning_rate), run.norms[-1], plan.recipe.clip, scale)
+    run.weights = boxes(worker, [part.master for part in worker.parts])
+    return run
+
+
+def one_step(train: TrainStep, plan: Plan, worker: WorkerModel, step: int, scale: float) -> Sums:
+    share = plan.share(worker.place.data_rank)
+    measured = train.compute(step, batch_of(plan, step)[share.start : share.stop], scale)
+    return agree(measured, Flags(), alone=worker.mesh is None)
+
+
+def boxes(worker: WorkerModel, tensors: list[torch.Tensor]) -> Boxes:
+    return [
+        (part.name, part.whole, part.box.offset, tensor.detach().numpy().copy())
+        for part, tensor in zip(worker.parts, tensors, strict=True)
+    ]
+
+
+def whole_tensors(runs: list[Boxes]) -> dict[str, np.ndarray[Any, Any]]:
+    """Join the parts of all workers; parts that several hold must be equal bit by bit."""
+    joined: dict[str, np.ndarray[Any, Any]] = {}
+    for name, whole, offset, values in (box for boxes_of_rank in runs for box in boxes_of_rank):
+        target = joined.setdefault(name, np.full(whole, np.nan, dtype=np.float32))
+        where = tuple(slice(o, o + n) for o, n in zip(offset, values.shape, strict=True))
+        held = ~np.isnan(target[where])
+        assert np.array_equal(target[where][held], values[held]), f"{name}: replicas differ"
+        target[where] = values
+    assert not any(np.isnan(tensor).any() for tensor in joined.values()), "a part of a tensor is on no worker"
+    return joined

@@ -1,0 +1,1 @@
+"""How one gang divides the model and its gradients."""

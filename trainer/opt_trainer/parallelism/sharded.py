@@ -1,0 +1,29 @@
+"""FSDP2: each block, and what lies outside the blocks, is one group of parameters that is gathered and reduced whole.
+
+The token embedding lies in the outer group, beside nothing that shares it: the head is a function, not a module, so the
+tied weight is in one group by construction (accelerate #4171). Gradients are summed, never averaged: gloo has no
+average and a custom factor becomes an operation that it rejects (pytorch #162338); the loss carries the division.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+from opt_model import OPT
+
+
+def shard(model: OPT, mesh: DeviceMesh, compute: torch.dtype) -> None:
+    """Shard over the last dimension of a one- or two-dimensional mesh and replicate over the first, in place.
+
+    Weights are kept and gradients reduced in float32, whatever is computed in.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=None if compute == torch.float32 else compute, reduce_dtype=torch.float32)
+    for part in (*model.layers, model):
+        _sum_gradients(fully_shard(part, mesh=mesh, mp_policy=policy))
+
+
+def _sum_gradients(part: FSDPModule) -> None:
+    part.set_force_sum_reduction_for_comms(True)
+    part.set_gradient_divide_factor(1.0)

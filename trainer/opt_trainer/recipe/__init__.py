@@ -1,0 +1,1 @@
+"""OPT's recipe: schedule, precision, gradient norm, clipping, AdamW, and what may change while running."""
