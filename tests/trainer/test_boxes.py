@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from support.shapes import TINY, TINY_POST
 
 from opt_api.architecture import Architecture
 from opt_model.exchange.names import shapes_of
 from opt_trainer.parallelism.boxes import box_of
 from opt_trainer.parallelism.place import Place
+from support.shapes import TINY, TINY_POST
 
 LAYOUTS = [(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1), (1, 1, 4), (1, 3, 2), (2, 2, 2), (1, 7, 1), (1, 64, 2)]
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 import torch
-from support.plans import tiny_plan
 
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.manifests import ScalerState
@@ -13,6 +12,7 @@ from opt_api.training.optimisation import LossScale
 from opt_trainer.recipe import changes, scaling
 from opt_trainer.recipe.optimiser import clip_divisor
 from opt_trainer.recipe.schedule import learning_rate
+from support.plans import tiny_plan
 
 PLAN = tiny_plan()
 
