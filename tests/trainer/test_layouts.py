@@ -15,7 +15,7 @@ import pytest
 
 from opt_api.documents.plan import Plan, PrecisionPlan
 from opt_api.training.optimisation import LossScale
-from support.gang import run_gang
+from support.gloo import run_gang
 from support.layout_run import Run, run_plan, run_plans, whole_tensors
 from support.plans import tiny_plan
 

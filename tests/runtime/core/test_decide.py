@@ -12,7 +12,7 @@ from opt_runtime.core.decide import decide
 from opt_runtime.core.divergence import CheckpointView
 from opt_runtime.core.readings import Trigger
 from opt_runtime.core.snapshot import DivergenceView, GangSnapshot
-from support.gang import NOW, beat, ended, gang, with_host, with_worker, without_host
+from support.gang_views import NOW, beat, ended, gang, with_host, with_worker, without_host
 
 pytestmark = pytest.mark.unit
 

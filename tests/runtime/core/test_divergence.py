@@ -18,7 +18,7 @@ from opt_runtime.core.divergence import (
     judge_rerun,
 )
 from opt_runtime.core.readings import Reading, Trigger, Watch, observe
-from support.gang import beat
+from support.gang_views import beat
 
 pytestmark = pytest.mark.unit
 POLICY = DivergencePolicy(loss_spike_span_steps=10, activation_norm_rise_steps=8, max_gradient_norm=50)

@@ -14,7 +14,7 @@ from opt_runtime.core.hosts import (
     HostState,
     LedgerError,
 )
-from support.gang import ledger_of
+from support.gang_views import ledger_of
 
 pytestmark = pytest.mark.unit
 STATES, EVENTS = get_args(HostState), get_args(HostEvent)
