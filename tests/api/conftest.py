@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from optcluster import lifecycle, procs
+from optcluster.api import Api, ApiError
+from optcluster.wait import wait_for
 from support.judges import ApiServer
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -14,9 +17,6 @@ CRDS = Path(__file__).parents[2] / "crds"
 @pytest.fixture(scope="session")
 def api_server() -> Iterator[ApiServer]:
     """A real API server and etcd, no nodes, about five seconds to start; `KUBEBUILDER_ASSETS` is honoured."""
-    from optcluster import lifecycle, procs
-    from optcluster.wait import wait_for
-
     cluster = lifecycle.up(f"crds-{os.getpid()}", 0, procs.me())
     try:
         for path in sorted(CRDS.glob("*.yaml")):
@@ -29,9 +29,7 @@ def api_server() -> Iterator[ApiServer]:
         lifecycle.down(cluster)
 
 
-def _served(api) -> set[str]:
-    from optcluster.api import ApiError
-
+def _served(api: Api) -> set[str]:
     try:
         found = api.get("/apis/opt-operator.io/v1alpha1")["resources"]
     except ApiError:

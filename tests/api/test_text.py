@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ SCALARS: dict[str, object] = {
 }  # fmt: skip
 
 
-def value(text: str) -> object:
+def value(text: str) -> Any:
     (document,) = read(text)
     assert not document.problems
     return document.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,26 +69,33 @@ def from_text(name: str = "from-text") -> Document:
 
 
 def full(document: Document) -> Document:
-    """The document with every field set that can be set beside the others, to a value that is not the default."""
-    for place, shape in places(shape_of(KINDS[document["kind"]]), document, grow=True):
-        case = Case(place, sample(shape), "is set")
-        document = next((new for new in [case.applied_to(document)] if _is_valid(new)), document)
+    """The resource with every field of its spec set that can be set beside the others, none to its default."""
+    every = places(shape_of(KINDS[document["kind"]]), document, grow=True)
+    return grown(document, every, _is_valid)
+
+
+def grown(document: Document, every: Iterable[tuple[Place, Shape]], is_valid: Callable[[Document], bool]) -> Document:
+    """The document with each place set in turn, where that leaves it valid."""
+    for place, shape in every:
+        changed = Case(place, sample(shape), "is set").applied_to(document)
+        document = changed if is_valid(changed) else document
     return document
 
 
 def places(shape: Shape, document: Document, *, grow: bool = False) -> Iterator[tuple[Place, Shape]]:
-    """Every place of the spec, parents first; with `grow` also those that the document does not have."""
-    yield from _places(shape.properties["spec"], ("spec",), document, grow)
+    """Every place of a resource's spec, parents first; with `grow` also those that the document does not have."""
+    yield from below(shape.properties["spec"], ("spec",), document, grow=grow)
 
 
-def _places(shape: Shape, place: Place, document: Document, grow: bool) -> Iterator[tuple[Place, Shape]]:
+def below(shape: Shape, place: Place, document: Document, *, grow: bool) -> Iterator[tuple[Place, Shape]]:
+    """A place and every place in it."""
     yield place, shape
     if shape.kind == "list" and shape.items and (grow or value_at(document, place)):
-        yield from _places(shape.items, (*place, 0), document, grow)
+        yield from below(shape.items, (*place, 0), document, grow=grow)
     for name, part in shape.properties.items():
-        below = (*place, name)
-        if grow or value_at(document, below) is not None:
-            yield from _places(part, below, document, grow)
+        inside = (*place, name)
+        if grow or value_at(document, inside) is not None:
+            yield from below(part, inside, document, grow=grow)
 
 
 def value_at(document: Any, place: Place) -> Any:
@@ -112,11 +119,13 @@ def sample(shape: Shape) -> Any:
             assert shape.items is not None
             return [sample(shape.items)]
         case "map":
-            return {"example.com/key": "a"}
+            return {"example.com/key": sample(shape.items) if shape.items else "a"}
         case "boolean":
             return shape.default is not True
         case "integer" | "number":
             return _number(shape)
+        case "any":
+            return 1
     choices = shape.enum or [text for text in TEXTS if _fits(shape, text)]
     return next(choice for choice in choices if choice != shape.default or len(choices) == 1)
 
@@ -125,12 +134,13 @@ def _number(shape: Shape) -> float:
     low, high = shape.minimum or 0, shape.maximum
     if shape.kind == "integer":
         return int(low + 1 if low == shape.default else low)
-    assert high is not None
-    middle = (low + min(high, low + 1)) / 2
+    middle = (low + min(low + 1 if high is None else high, low + 1)) / 2
     return middle if middle != shape.default else (low + middle) / 2
 
 
 def _fits(shape: Shape, text: str) -> bool:
+    if shape.format == "date-time":
+        return text.endswith("Z")
     shortest, longest = shape.min_length or 0, shape.max_length or len(text)
     return shortest <= len(text) <= longest and (shape.pattern is None or bool(re.fullmatch(shape.pattern, text)))
 
