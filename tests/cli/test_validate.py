@@ -60,10 +60,8 @@ def test_every_problem_of_every_file_goes_to_stderr_with_its_place(bad: Path, go
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
     assert lines[0].startswith(f'{bad}:10 document 2: spec.source.uri: found "http://bucket/model"; allowed: text of')
-    assert (
-        lines[1]
-        == f'{bad}:10 document 2: spec.engine.name: found "vlm"; allowed: one of native, vllm (did you mean vllm?)'
-    )
+    engine = 'spec.engine.name: found "vlm"; allowed: one of native, vllm (did you mean vllm?)'
+    assert lines[1] == f"{bad}:11 document 2: {engine}"
     assert lines[2] == f"{bad}: 2 problem(s)"
     assert "absent.yaml: document: found a file that cannot be read" in lines[3]
     assert "OPTServe served is valid" in result.stdout
