@@ -37,6 +37,7 @@ def _everything(out: Console, training: OPTTraining, plan: Plan, needs: Estimate
     out.print(Text(f"{plan.namespace}/{plan.name}", style="bold"), f" from preset {training.spec.model.preset}", sep="")
     _section(out, "Run", _run(plan))
     _section(out, "Model", _model(plan, needs))
+    _section(out, "Data", _data(plan))
     _section(out, "Recipe", _recipe(plan))
     _section(out, "Gang", _gang(plan))
     _memory(out, plan, needs)
@@ -87,6 +88,21 @@ def _model(plan: Plan, needs: Estimate) -> Rows:
         {"pre": "before each half, one after the last block", "post": "after each half"}[a.norm_position],
     )
     yield "dropout", f"{a.dropout:g}, on attention {a.attention_dropout:g}; initial deviation {a.init_std:g}"
+
+
+def _data(plan: Plan) -> Rows:
+    d = plan.data
+    if d.sources is None:
+        yield "data set", d.dataset or ""
+        return
+    for source in d.sources:
+        weight = f", weight {source.weight:g}" if source.weight != 1 else ""
+        yield source.name, source.uri + weight
+    near = f"near from Jaccard {d.deduplication.near.threshold:g}" if d.deduplication.near_enabled else ""
+    exact = "exact" if d.deduplication.exact else ""
+    yield "deduplication", ", ".join(filter(None, (exact, near))) or "none"
+    held = d.validation
+    yield "held out", f"{100 * held.fraction:g} % of each source, at most {held.max_bytes / 1e6:g} MB in all"
 
 
 def _recipe(plan: Plan) -> Rows:

@@ -36,8 +36,10 @@ def rate(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """`37 %`, `0.027 %`: two digits below one percent, none lost at the upper end."""
+    """`37.1 %`, `0.027 %`: two digits below ten percent."""
     value = 100 * share
+    if 0 < value < 0.001:
+        return "under 0.001 %"
     return f"{value:.2g} %" if value < 10 else f"{value:.1f} %"
 
 

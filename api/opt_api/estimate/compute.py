@@ -66,7 +66,7 @@ def work(plan: Plan) -> Work:
     a, mode = plan.architecture, plan.layout.activation_checkpointing
     model = a.model_flops_per_token(plan.sequence_length)
     whole = a.hardware_flops_per_token(plan.sequence_length, recompute=True)
-    recomputed = {"none": 0.0, "selective": 0.5, "full": 1.0}[mode]
+    recomputed = {"none": 0.0, "selective": ceil_div(a.layers, 2) / a.layers, "full": 1.0}[mode]
     hardware = model + recomputed * (whole - model)
     return Work(
         steps=plan.recipe.total_steps,

@@ -16,8 +16,8 @@ MOMENTS = 8
 
 OVERHEAD: dict[Device, int] = {"cuda": 2 << 30, "cpu": 400 << 20}
 """Assumed: context, libraries' workspaces and NCCL's buffers of one GPU; one Python process with torch loaded."""
-RESERVE: dict[Device, float] = {"cuda": 0.06, "cpu": 0.05}
-"""Assumed: share of the device lost to the allocator's fragments."""
+RESERVE: dict[Device, float] = {"cuda": 0.06, "cpu": 0.15}
+"""Assumed: share lost to the allocator's fragments; on cpu seen with glibc's heap (tests/plan/test_memory.py)."""
 
 
 def ceil_div(number: int, parts: int) -> int:
@@ -65,6 +65,11 @@ def worker_parameters(a: Architecture, tensor_parallel: int) -> int:
     return a.layers * block_parameters(a, tensor_parallel) + outer_parameters(a, tensor_parallel)
 
 
+def unfused(a: Architecture, device: Device) -> bool:
+    """Whether attention takes torch's plain path, which holds the score matrix."""
+    return device == "cpu" and a.attention_dropout > 0
+
+
 def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_length: int, device: Device) -> int:
     """Bytes that one block keeps per token for its backward pass, nothing recomputed.
 
@@ -73,11 +78,11 @@ def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_
     softmax, its mask and its product are kept, all in float32, and dropout's masks are as wide as the activations.
     """
     d, f, heads, t = a.hidden_size, a.ffn_size, a.heads, tensor_parallel
-    unfused = device == "cpu" and a.attention_dropout > 0
+    plain = unfused(a, device)
     masks = 2 * d * (width if device == "cpu" else 1) if a.dropout > 0 else 0
     whole = width * (4 * d + 4) + masks  # inputs of both norms and both column-parallel layers; mean and deviation
-    queries = 3 * d * (4 if unfused else width)
-    attention = 3 * 4 * heads * sequence_length if unfused else 4 * heads
+    queries = 3 * d * (4 if plain else width)
+    attention = 3 * 4 * heads * sequence_length if plain else 4 * heads
     return whole + (queries + attention + width * (d + f)) // t
 
 
@@ -89,31 +94,42 @@ def activations(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequ
     """Bytes of activations at the peak, the start of the backward pass.
 
     `none` keeps every block; `full` keeps each block's input and rebuilds one block at a time; `selective` does so
-    for every second block. The head holds one chunk of logits, in the compute format and in float32, and its input
-    with the gradient.
+    for every second block, from the first on.
     """
-    width, tensor = BYTES[compute], layout.tensor_parallel
+    width = BYTES[compute]
     tokens = layout.micro_batch_sequences * sequence_length
-    saved = saved_per_token(a, tensor, width, sequence_length, layout.device)
+    saved = saved_per_token(a, layout.tensor_parallel, width, sequence_length, layout.device)
     entry = width * a.hidden_size
-    recomputed = {"none": 0, "selective": a.layers // 2, "full": a.layers}[layout.activation_checkpointing]
+    recomputed = {"none": 0, "selective": ceil_div(a.layers, 2), "full": a.layers}[layout.activation_checkpointing]
     blocks = (a.layers - recomputed) * saved + recomputed * entry + (saved if recomputed else 0)
-    logits = min(LOGITS_AT_ONCE, tokens * a.vocabulary_size // tensor) * (4 + width)
-    return tokens * (blocks + 2 * entry) + logits
+    widest = max(width * a.ffn_size, 4 * a.heads * sequence_length if unfused(a, layout.device) else 0)
+    at_work = entry + 2 * widest // layout.tensor_parallel  # gradients on both sides of the widest operation
+    return tokens * (blocks + at_work) + head(a, layout.tensor_parallel, width, tokens)
+
+
+def head(a: Architecture, tensor_parallel: int, width: int, tokens: int) -> int:
+    """Bytes of the loss: one chunk of logits, its input with the gradient, and the embedding's gradient.
+
+    The chunk is held in the compute format and in float32; the embedding's gradient is added up in float32, beside a
+    product in the compute format where that is shorter.
+    """
+    rows = a.vocabulary_size // tensor_parallel
+    logits = min(LOGITS_AT_ONCE, tokens * rows) * (4 + width)
+    embedding = rows * a.embedding_size * (4 + (width if width < MASTER else 0))
+    return logits + 2 * tokens * a.embedding_size * width + embedding
 
 
 def buffers(a: Architecture, layout: LayoutPlan, compute: NumberFormat) -> int:
-    """Bytes of gathered weights and whole gradients while blocks are at work.
+    """Bytes of weights in the compute format and of whole gradients while blocks are at work.
 
-    Two blocks' weights are gathered, the one at work and the one fetched ahead, and the embedding stays for the whole
-    step, since the tied head needs it (FSDP2's default prefetch, torch 2.13 `fully_shard`). Gradients of the same
-    groups stand whole in float32 until they are reduced. One worker alone, in float32, needs none of it.
+    FSDP gathers the weights of two blocks, the one at work and the one fetched ahead, and keeps the outer group for the
+    whole step, as the tied head needs it (default prefetch of FSDP2, torch 2.13 `fully_shard`); gradients of the same
+    groups stand whole in float32 until they are reduced. Without FSDP there is one copy in a shorter compute format.
     """
-    block, outer = block_parameters(a, layout.tensor_parallel), outer_parameters(a, layout.tensor_parallel)
-    groups = min(2, a.layers) * block + outer
-    gathered = BYTES[compute] * groups if layout.shard > 1 or compute != "float32" else 0
-    reduced = MASTER * groups if layout.data_parallel > 1 else 0
-    return gathered + reduced
+    width, tensor = BYTES[compute], layout.tensor_parallel
+    if layout.data_parallel > 1 and (layout.shard > 1 or tensor > 1):
+        return (width + MASTER) * (min(2, a.layers) * block_parameters(a, tensor) + outer_parameters(a, tensor))
+    return width * worker_parameters(a, tensor) if width < MASTER else 0
 
 
 def memory(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequence_length: int) -> MemoryEstimate:
