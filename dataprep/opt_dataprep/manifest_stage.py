@@ -123,7 +123,7 @@ def source_counts(preparation: Preparation) -> Iterator[SourceCounts]:
         for i in parts:
             dropped.update(read_facts[i]["dropped"])
             repaired.update(read_facts[i]["repaired"])
-            dropped.update({reason: drops[reason][i] for reason in REASONS.values() if reason in drops})
+            dropped.update({reason: drops[reason][i] for reason in REASONS.values()})
         yield SourceCounts(
             source=source.name,
             documents_read=sum(read_facts[i]["documents"] for i in parts),

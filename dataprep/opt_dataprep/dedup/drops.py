@@ -16,7 +16,7 @@ from opt_dataprep.work.results import commits_of, facts, read_range, results_dig
 from opt_dataprep.work.stage import Stage, Task
 
 ROWS = "rows.bin"
-KINDS = ("exact",)
+KINDS = ("exact", "verify")
 """Stages that drop documents, and by whose name these are counted."""
 REASONS = {"exact": "exact_duplicate", "verify": "near_duplicate"}
 

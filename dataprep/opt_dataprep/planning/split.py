@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,23 +24,19 @@ class Piece:
 def split_objects(objects: Sequence[PlannedObject], first: int, source: int, part_bytes: int) -> Iterator[Part]:
     """Yield the parts of one source, whose objects are numbered from `first` in the plan."""
     pieces: list[Piece] = []
+    held = 0
     for piece in _pieces(objects, first, part_bytes):
-        full = pieces and (sum_size(pieces) + piece.size > part_bytes or len(pieces) >= MAX_SLICES)
-        if full:
-            yield _part(source, pieces)
-            pieces = []
+        if pieces and (held + piece.size > part_bytes or len(pieces) >= MAX_SLICES):
+            yield _part(source, pieces, held)
+            pieces, held = [], 0
         pieces.append(piece)
+        held += piece.size
     if pieces:
-        yield _part(source, pieces)
+        yield _part(source, pieces, held)
 
 
-def sum_size(pieces: Iterable[Piece]) -> int:
-    """Source bytes of the pieces together."""
-    return sum(piece.size for piece in pieces)
-
-
-def _part(source: int, pieces: list[Piece]) -> Part:
-    return Part(source=source, size=sum_size(pieces), slices=tuple(piece.slice for piece in pieces))
+def _part(source: int, pieces: list[Piece], size: int) -> Part:
+    return Part(source=source, size=size, slices=tuple(piece.slice for piece in pieces))
 
 
 def _pieces(objects: Sequence[PlannedObject], first: int, part_bytes: int) -> Iterator[Piece]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from opt_dataprep.dedup.bands_stage import BANDS_STAGE
+from opt_dataprep.dedup.cluster_stage import CLUSTER
 from opt_dataprep.dedup.drops import DROPS_STAGE
 from opt_dataprep.dedup.exact import EXACT
+from opt_dataprep.dedup.shingle_stage import SHINGLE
+from opt_dataprep.dedup.sketch_stage import SKETCH
+from opt_dataprep.dedup.verify_stage import VERIFY
 from opt_dataprep.manifest_stage import MANIFEST
 from opt_dataprep.packing.scatter_stage import SCATTER
 from opt_dataprep.packing.select_stage import SELECT
@@ -17,6 +22,11 @@ from opt_dataprep.work.stage import Stage
 STAGES: tuple[Stage, ...] = (
     READ,
     EXACT,
+    SKETCH,
+    BANDS_STAGE,
+    CLUSTER,
+    SHINGLE,
+    VERIFY,
     DROPS_STAGE,
     TOKENIZER,
     TOKENISE,
