@@ -73,6 +73,7 @@ class CheckpointSaver:
             )
         )
         self._last: int | None = None
+        self._layout: tuple[list[object], Image] | None = None
         self.stall_seconds = 0.0
 
     @property
@@ -91,7 +92,7 @@ class CheckpointSaver:
 
     def prepare(self, tensors: Sequence[LocalTensor], rng: bytes = b"") -> None:
         """Allocate the staging memory in the background, so that the first save is as short as the others."""
-        self._copier.prepare(lay_out(owned([*tensors, *self._rng(rng)])).size)
+        self._copier.prepare(self._image(owned([*tensors, *self._rng(rng)])).size)
 
     def save(self, tensors: Sequence[LocalTensor], state: LoopState, *, export: bool = False) -> None:
         """See `Saver.save`. A step that was saved already is not saved again."""
@@ -102,7 +103,7 @@ class CheckpointSaver:
         if self._link.fenced:
             raise Fenced(self._link.fenced)
         mine = owned([*tensors, *self._rng(state.rng)])
-        image = lay_out(mine)
+        image = self._image(mine)
         job = self._job(image, state, export=export)
         self._link.announce(state.step)
         self._copier.start(image, mine, done=lambda: self._link.send(job), failed=self._link.give_up)
@@ -126,6 +127,13 @@ class CheckpointSaver:
         self._copier.close()
         self._link.close(timeout_s)
         self._staging.close()
+
+    def _image(self, mine: Sequence[LocalTensor]) -> Image:
+        """The layout, worked out anew only when names, formats or shapes have changed."""
+        like: list[object] = [(t.name, t.tensor.dtype, t.tensor.shape, t.global_shape, t.offset) for t in mine]
+        if self._layout is None or self._layout[0] != like:
+            self._layout = (like, lay_out(mine))
+        return self._layout[1]
 
     def _rng(self, state: bytes) -> list[LocalTensor]:
         if not state:

@@ -6,7 +6,9 @@ import ctypes
 import mmap
 import os
 from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import torch
 
 from opt_trainer.checkpoint.errors import SaveFailed
@@ -40,16 +42,18 @@ class Staging:
         if size <= self.size:
             return
         self._unmap()
-        try:
-            os.posix_fallocate(self.descriptor, 0, size)
-        except OSError as problem:
+        if size - self._allocated() > (free := memory_available()):
             raise SaveFailed(
-                f"staging memory: {size} bytes of shared memory are needed, {problem.strerror}; "
-                "raise the memory limit by the size of one rank's state or save from more ranks"
-            ) from problem
+                f"staging memory: {size} bytes of shared memory are needed, {free} are free on this host or in this "
+                "container; raise the memory limit by the size of one rank's state, or save from more ranks"
+            )
+        os.posix_fallocate(self.descriptor, 0, size)
         self._map = mmap.mmap(self.descriptor, size)
         with suppress(OSError):  # on an older kernel the first copy maps the pages
             self._map.madvise(_MADV_POPULATE_WRITE)
+
+    def _allocated(self) -> int:
+        return os.fstat(self.descriptor).st_size
 
     def write(self, data: bytes) -> None:
         """Put bytes at the beginning."""
@@ -78,3 +82,16 @@ class Staging:
         if self._map is not None:
             self._map.close()
             self._map = None
+
+
+def memory_available() -> int:
+    """Bytes that can still be allocated here: the host's, or the container's where that is less (cgroup v2)."""
+    host, group = int(psutil.virtual_memory().available), Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:
+        return host  # the root group, or no cgroup v2
+    reclaimable = int(counts.get("inactive_file", 0))
+    return host if limit == "max" else min(host, int(limit) - used + reclaimable)
