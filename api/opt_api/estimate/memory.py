@@ -16,8 +16,8 @@ MOMENTS = 8
 
 OVERHEAD: dict[Device, int] = {"cuda": 2 << 30, "cpu": 400 << 20}
 """Assumed: context, libraries' workspaces and NCCL's buffers of one GPU; one Python process with torch loaded."""
-RESERVE: dict[Device, float] = {"cuda": 0.06, "cpu": 0.15}
-"""Assumed: share lost to the allocator's fragments; on cpu seen with glibc's heap (tests/plan/test_memory.py)."""
+CUDA_FRAGMENTS = 0.06
+"""Assumed: share of all parts that the caching allocator cannot use."""
 
 
 def ceil_div(number: int, parts: int) -> int:
@@ -96,15 +96,20 @@ def activations(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequ
     `none` keeps every block; `full` keeps each block's input and rebuilds one block at a time; `selective` does so
     for every second block, from the first on.
     """
-    width = BYTES[compute]
-    tokens = layout.micro_batch_sequences * sequence_length
+    width, tokens = BYTES[compute], layout.micro_batch_sequences * sequence_length
     saved = saved_per_token(a, layout.tensor_parallel, width, sequence_length, layout.device)
-    entry = width * a.hidden_size
     recomputed = {"none": 0, "selective": ceil_div(a.layers, 2), "full": a.layers}[layout.activation_checkpointing]
-    blocks = (a.layers - recomputed) * saved + recomputed * entry + (saved if recomputed else 0)
-    widest = max(width * a.ffn_size, 4 * a.heads * sequence_length if unfused(a, layout.device) else 0)
-    at_work = entry + 2 * widest // layout.tensor_parallel  # gradients on both sides of the widest operation
-    return tokens * (blocks + at_work) + head(a, layout.tensor_parallel, width, tokens)
+    kept = (a.layers - recomputed) * saved + recomputed * width * a.hidden_size
+    rebuilt = saved if recomputed else 0
+    return tokens * (kept + rebuilt) + passing(a, layout, width, sequence_length)
+
+
+def passing(a: Architecture, layout: LayoutPlan, width: int, sequence_length: int) -> int:
+    """Bytes that come and go: gradients on both sides of a block's widest operation, the loss, one hidden state."""
+    tokens = layout.micro_batch_sequences * sequence_length
+    scores = 4 * a.heads * sequence_length if unfused(a, layout.device) else 0
+    widest = max(width * a.ffn_size, scores) // layout.tensor_parallel
+    return tokens * (width * a.hidden_size + 2 * widest) + head(a, layout.tensor_parallel, width, tokens)
 
 
 def head(a: Architecture, tensor_parallel: int, width: int, tokens: int) -> int:
@@ -132,6 +137,19 @@ def buffers(a: Architecture, layout: LayoutPlan, compute: NumberFormat) -> int:
     return width * worker_parameters(a, tensor) if width < MASTER else 0
 
 
+def fragments(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequence_length: int, parts: int) -> int:
+    """Bytes that the allocator holds and nobody uses.
+
+    glibc's heap keeps about as much as comes and goes in a block and in the loss; seen on cpu by
+    `tests/plan/test_peak_memory.py`. On a GPU a share of all parts is assumed.
+    """
+    if layout.device == "cuda":
+        return int(CUDA_FRAGMENTS * parts)
+    width, tokens = BYTES[compute], layout.micro_batch_sequences * sequence_length
+    saved = saved_per_token(a, layout.tensor_parallel, width, sequence_length, layout.device)
+    return tokens * saved + passing(a, layout, width, sequence_length)
+
+
 def memory(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequence_length: int) -> MemoryEstimate:
     """Bytes on the fullest device under FSDP x tensor parallelism (ZeRO stage 3, arXiv 1910.02054, section 5)."""
     own = ceil_div(worker_parameters(a, layout.tensor_parallel), layout.shard)
@@ -142,5 +160,5 @@ def memory(a: Architecture, layout: LayoutPlan, compute: NumberFormat, sequence_
         "activations": activations(a, layout, compute, sequence_length),
         "buffers": buffers(a, layout, compute),
     }
-    fragments = int(RESERVE[layout.device] * sum(parts.values()))
-    return MemoryEstimate(**parts, overhead=OVERHEAD[layout.device] + fragments)
+    lost = fragments(a, layout, compute, sequence_length, sum(parts.values()))
+    return MemoryEstimate(**parts, overhead=OVERHEAD[layout.device] + lost)
