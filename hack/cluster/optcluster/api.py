@@ -3,9 +3,9 @@
 import base64
 import http.client
 import json
+import socket
 import ssl
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -49,6 +49,13 @@ class Api:
             key.write_text(_pem(user, "client-key", path))
             context.load_cert_chain(cert, key)
         return cls(cluster["server"], context, timeout_s)
+
+    def connect(self) -> ssl.SSLSocket:
+        """A fresh connection that speaks as the kubeconfig's user and waits for answers without limit."""
+        raw = socket.create_connection((self._host, self._port), timeout=self._timeout)
+        connection = self._context.wrap_socket(raw, server_hostname=self._host)
+        connection.settimeout(None)
+        return connection
 
     def request(self, method: str, path: str, body: Any = None, content: str = "application/json") -> str:
         """One request; returns the body.
@@ -129,8 +136,9 @@ class Api:
         return self._kinds[version, kind]
 
 
-def is_true(conditions: Iterable[Object], kind: str) -> bool:
-    """Whether the condition `kind` is among `conditions` and True."""
+def is_true(found: Object, kind: str) -> bool:
+    """Whether the object's status holds the condition `kind` with the value True; a new object has no status yet."""
+    conditions = found.get("status", {}).get("conditions") or []
     return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 

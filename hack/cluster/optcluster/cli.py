@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from optcluster import build, cluster, programs
+from optcluster import build, lifecycle, programs
 from optcluster.cluster import Cluster
 from optcluster.errors import ClusterError
 from optcluster.families import CONTROL_PLANE, EXTRAS, FAMILIES, NODES
@@ -35,12 +35,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(given: argparse.Namespace) -> None:
-    made = cluster.up(given.name, given.nodes)
+    made = lifecycle.up(given.name, given.nodes)
     _print_environment(made)
 
 
 def _down(given: argparse.Namespace) -> None:
-    cluster.down(Cluster.load(given.name))
+    lifecycle.down(Cluster.load(given.name))
     build.say(f"cluster {given.name!r} is down")
 
 

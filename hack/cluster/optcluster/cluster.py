@@ -1,24 +1,19 @@
-"""A cluster: brings it up, takes it down, and hands out its machines."""
+"""A running cluster and its nodes: what may be done to them from any process of this machine."""
 
-import shutil
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from optcluster import cgroups, controlplane, dns, images, network, node, procs, programs, sysctls
-from optcluster.addresses import MAX_NODES, Addresses, choose_block, routes_in_use
+from optcluster import cgroups, controlplane, dns, images, network, node
+from optcluster.addresses import Addresses
 from optcluster.api import Api, is_true
-from optcluster.build import say
 from optcluster.controlplane import make_identities
 from optcluster.errors import ClusterError
-from optcluster.families import CONTROL_PLANE, NODES
 from optcluster.init import Layout
 from optcluster.machine import Machine
 from optcluster.paths import clusters_root
-from optcluster.procs import Process
-from optcluster.record import Record, all_records, allocation
+from optcluster.record import Record
 from optcluster.wait import wait_for
 
 CONTROL_PLANE_WITHIN_S = 60.0
@@ -127,11 +122,14 @@ class Node:
     def start(self, store: Path | None = None) -> None:
         """Switches the node on: with a fresh disk that holds the images of `store`, or with the disk it had."""
         machine, addresses = self.machine, self.cluster.addresses
-        (machine.folder / "etc").mkdir(parents=True, exist_ok=True)
         if store:
+            (machine.folder / "etc").mkdir(parents=True, exist_ok=True)
             images.copy_store(store, machine.folder / "containerd")
             node.configure(machine, self.number, addresses, self.cluster.folder)
-        machine.boot(node.layout(machine), self.cluster.record.owner)
+            layout = node.layout(machine, store)
+        else:
+            layout = Layout.read(machine.folder)
+        machine.boot(layout, self.cluster.record.owner)
         network.plug_in(machine, self.number, self.cluster.hub, addresses)
         network.tell_ways(machine, self.number, self.cluster.record.nodes, addresses)
         machine.serve(*node.services(machine, self.number, addresses, LABELS))
@@ -158,8 +156,7 @@ class Node:
 
     def is_ready(self) -> bool:
         """Whether the API server lists the node as Ready."""
-        found = self.cluster.api.get(f"/api/v1/nodes/{self.name}")
-        return is_true(found["status"].get("conditions", []), "Ready")
+        return is_true(self.cluster.api.get(f"/api/v1/nodes/{self.name}"), "Ready")
 
     def wait_ready(self, deadline_s: float = 60.0) -> None:
         """Waits until the node is Ready."""
@@ -175,69 +172,3 @@ class Node:
         conditions = [f"{entry['type']}={entry['status']}: {entry.get('message', '')}" for entry in found]
         logs = [self.machine.log_tail(name, 8) for name in ("init", "containerd", "kubelet")]
         return "\n".join([*conditions, *logs])
-
-
-def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path] | None = None) -> Cluster:
-    """Brings up the cluster `name` with that many real nodes, building what is not built yet.
-
-    Args:
-        name: what to call it; two clusters of different names may run side by side.
-        nodes: how many real nodes; 0 gives a control plane alone.
-        owner: the process that the cluster ends with; without one it runs until `down`.
-        archives: images that every node has from the start.
-
-    Raises:
-        ClusterError: the machine lacks something, or the cluster is already up.
-    """
-    if not 0 <= nodes <= MAX_NODES:
-        raise ClusterError(f"nodes: {nodes} is not from 0 to {MAX_NODES}")
-    programs.provide(CONTROL_PLANE + (NODES if nodes else ()))
-    clean_up()
-    cluster = Cluster(_allocate(name, owner, nodes))
-    started = time.monotonic()
-    try:
-        cluster.start_control_plane()
-        say(f"control plane ready after {time.monotonic() - started:.1f} s")
-        if nodes:
-            cluster.start_nodes(archives or [])
-            say(f"{nodes} nodes ready after {time.monotonic() - started:.1f} s")
-    except BaseException:
-        down(cluster)
-        raise
-    return cluster
-
-
-def down(cluster: Cluster) -> None:
-    """Takes a cluster down, whatever state it is in, and leaves no trace of it."""
-    record = cluster.record
-    cgroups.thaw_all(record.group)
-    for machine in [*(one.machine for one in cluster.nodes), cluster.hub]:
-        machine.kill()
-    network.remove_host_link(cluster.addresses)
-    cgroups.remove(record.group)
-    others = [other for other in all_records() if other.name != record.name]
-    if not others:
-        sysctls.restore(record.sysctls)
-    shutil.rmtree(record.folder)
-
-
-def clean_up() -> None:
-    """Takes down clusters whose owner is gone, or whose control plane is (the machine was switched off)."""
-    for record in all_records():
-        cluster = Cluster(record)
-        abandoned = record.owner is not None and not record.owner.alive
-        if abandoned or not (cluster.hub.is_up or record.starter.alive):
-            say(f"removing what is left of cluster {record.name!r}")
-            down(cluster)
-
-
-def _allocate(name: str, owner: Process | None, nodes: int) -> Record:
-    with allocation():
-        others = all_records()
-        if name in (other.name for other in others):
-            raise ClusterError(f"cluster {name!r} is already up: `hack/cluster/cluster.py down --name {name}` first")
-        block = choose_block(routes_in_use(), {other.block for other in others})
-        before = others[0].sysctls if others else sysctls.read()
-        record = Record(name, block, procs.me(), owner, nodes, before)
-        record.write()
-        return record

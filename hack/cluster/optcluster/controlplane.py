@@ -82,6 +82,7 @@ def _api_server(authority: Authority, addresses: Addresses) -> Service:
         service_account_issuer=f"https://kubernetes.default.svc.{DOMAIN}",
         service_account_key_file=authority.service_accounts.cert,
         service_account_signing_key_file=authority.service_accounts.key,
+        feature_gates="WatchList=false",  # it needs etcd 3.4.25 or newer: with Debian's, such watches end at once
         enable_aggregator_routing="true",  # webhooks are reached at their pods: no kube-proxy runs here
     )
     return Service("kube-apiserver", (str(programs.find("kube-apiserver")), *flags))

@@ -1,8 +1,10 @@
 """A machine: namespaces of its own, a control group, a link to the others, and services that it keeps running."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,10 +57,8 @@ class Machine:
             )  # fmt: skip
         if watched is not None:
             os.close(watched)
-        started = procs.find(child.pid)
-        assert started is not None  # our own child, not yet waited for
         _children[child.pid] = child
-        return started
+        return procs.identify(child.pid)
 
     def _wait_for_init(self, outer: Process, seconds: float = 10.0) -> None:
         deadline = time.monotonic() + seconds
@@ -91,8 +91,16 @@ class Machine:
         """Stops one service for good."""
         (self.folder / "services" / f"{name}.json").unlink(missing_ok=True)
 
+    def kill_service(self, name: str) -> None:
+        """Ends the program of a service at once; the machine starts it again, as an init system does."""
+        for pid in cgroups.pids(f"{self.group}/system"):
+            with contextlib.suppress(OSError):
+                program = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode()
+                if Path(program).name == name:
+                    os.kill(pid, signal.SIGKILL)
+
     def inside(self, *command: str, given: str | None = None) -> str:
-        """Runs a command in the machine's network, mounts and host name, and returns what it printed.
+        """Runs a command in all of the machine's namespaces, and returns what it printed.
 
         Raises:
             ClusterError: the machine is down, or the command failed; the message holds what it said.
@@ -102,7 +110,7 @@ class Machine:
             raise ClusterError(f"machine {self.name} is not running")
         init = process.children()
         target = str(init[0].pid if init else process.pid)
-        entered = ["nsenter", "--target", target, "--net", "--uts", "--ipc", "--mount", "--", *command]
+        entered = ["nsenter", "--target", target, *NAMESPACES, "--", *command]
         done = subprocess.run(entered, input=given or "", capture_output=True, text=True, check=False)
         if done.returncode:
             raise ClusterError(f"on {self.name}: `{' '.join(command)}` gave {done.returncode}: {done.stderr.strip()}")

@@ -7,7 +7,7 @@ from typing import Any
 from optcluster import kubeconfig, programs
 from optcluster.addresses import DOMAIN, Addresses
 from optcluster.controlplane import NODE_GRACE_S
-from optcluster.images import PAUSE
+from optcluster.images import PAUSE, shared_layers
 from optcluster.init import Layout, Service
 from optcluster.machine import Machine
 from optcluster.pki import Authority
@@ -25,12 +25,13 @@ STATUS_EVERY_S = 2
 UNUSED_SNAPSHOTTERS = ("blockfile", "btrfs", "devmapper", "erofs", "zfs")
 
 
-def layout(machine: Machine) -> Layout:
-    """What the node looks like from inside: fresh /run as after a boot, and its own state folders."""
+def layout(machine: Machine, store: Path) -> Layout:
+    """What the node looks like from inside: fresh /run as after a boot, its own state, and the layers of its images."""
     own = {path: str(machine.folder / name) for path, name in OWN_FOLDERS.items()}
     for source in own.values():
         Path(source).mkdir(parents=True, exist_ok=True)
-    return Layout(machine.name, machine.group, empty=("/run", "/var/lib"), own=own)
+    layers = {f"/var/lib/containerd/{path}": layer for path, layer in shared_layers(store).items()}
+    return Layout(machine.name, machine.group, empty=("/run", "/var/lib"), own=own | layers)
 
 
 def configure(machine: Machine, number: int, addresses: Addresses, shared: Path) -> None:

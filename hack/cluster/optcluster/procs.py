@@ -43,11 +43,16 @@ def find(pid: int) -> Process | None:
     return Process(pid, found[0]) if found else None
 
 
-def me() -> Process:
-    """The calling process."""
-    process = find(os.getpid())
+def identify(pid: int) -> Process:
+    """The process that has `pid`, which must be the caller or a child that it has not waited for."""
+    process = find(pid)
     assert process is not None
     return process
+
+
+def me() -> Process:
+    """The calling process."""
+    return identify(os.getpid())
 
 
 def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:

@@ -3,7 +3,7 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
@@ -31,7 +31,7 @@ class Record:
     @property
     def group(self) -> str:
         """The cluster's control group."""
-        return f"optcluster{self.block}"
+        return f"optcluster-{self.name}"
 
     def write(self) -> None:
         """Keeps the record; readers see the old one or the new one."""
@@ -53,10 +53,19 @@ def all_records() -> list[Record]:
     return [Record.read(path.parent) for path in sorted(clusters_root().glob("*/record.json"))]
 
 
-@contextmanager
-def allocation() -> Iterator[None]:
+def allocation() -> AbstractContextManager[None]:
     """One process at a time may choose names and addresses."""
+    return _one_at_a_time("allocation")
+
+
+def teardown() -> AbstractContextManager[None]:
+    """One process at a time may take clusters down: an owner and its reaper may both want to."""
+    return _one_at_a_time("teardown")
+
+
+@contextmanager
+def _one_at_a_time(what: str) -> Iterator[None]:
     make_private(clusters_root())
-    with (clusters_root() / ".lock").open("w") as handle:
+    with (clusters_root() / f".{what}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
