@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,36 +13,30 @@ from opt_api.resources import KINDS
 from opt_api.shapes import shape_of
 from support.judges import ApiServer, Verdict, disagreement, ours
 from support.mutations import cases
-from support.specs import Case, Document, from_text, full, minimal
+from support.specs import STARTS, Case, Document, complete
 
 pytestmark = pytest.mark.integration
 
-BASES: dict[str, Document] = {
-    "training from a data set": full(minimal("OPTTraining")),
-    "training from text": full(from_text()),
-    "serving": full(minimal("OPTServe")),
-}
 RANDOM_EXAMPLES = 300
 
 
+@cache
 def changes() -> dict[str, list[Case]]:
     """Every change to every place, once per kind of resource."""
     seen: set[tuple[str, str]] = set()
     found: dict[str, list[Case]] = {}
-    for name, base in BASES.items():
+    for name in STARTS:
+        base = complete(name)
         every = cases(shape_of(KINDS[base["kind"]]), base)
         found[name] = [case for case in every if (base["kind"], str(case)) not in seen]
         seen |= {(base["kind"], str(case)) for case in found[name]}
     return found
 
 
-CHANGES = changes()
-
-
-@pytest.mark.parametrize("name", BASES)
+@pytest.mark.parametrize("name", STARTS)
 def test_every_single_change_is_judged_alike(name: str, api_server: ApiServer) -> None:
-    base = BASES[name]
-    assert_alike(CHANGES[name], lambda case: both(api_server, case.applied_to(base)))
+    base = complete(name)
+    assert_alike(changes()[name], lambda case: both(api_server, case.applied_to(base)))
 
 
 @settings(
@@ -52,9 +47,9 @@ def test_every_single_change_is_judged_alike(name: str, api_server: ApiServer) -
 )
 @given(data=st.data())
 def test_several_changes_at_once_are_judged_alike(api_server: ApiServer, data: st.DataObject) -> None:
-    name = data.draw(st.sampled_from(sorted(BASES)))
-    base = BASES[name]
-    chosen = data.draw(st.lists(st.sampled_from(CHANGES[name]), max_size=4, unique_by=str))
+    name = data.draw(st.sampled_from(sorted(STARTS)))
+    base = complete(name)
+    chosen = data.draw(st.lists(st.sampled_from(changes()[name]), max_size=4, unique_by=str))
     assert_alike([chosen], lambda several: both(api_server, apply_all(base, several)))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -10,25 +11,32 @@ from opt_api.parsing import parse_mapping
 from opt_api.resources import KINDS
 from opt_api.shapes import Shape, shape_of
 from support.judges import ApiServer, disagreement, ours
-from support.specs import REMOVED, Case, Document, from_text, full, minimal, places, sample, value_at
+from support.specs import REMOVED, Case, Document, complete, from_text, minimal, places, sample, value_at
 
 pytestmark = pytest.mark.integration
 
-STORED: dict[str, Document] = {
-    "short-training": minimal("OPTTraining"),
-    "short-text": from_text(),
-    "full-training": full(minimal("OPTTraining")),
-    "full-text": full(from_text()),
-    "short-serving": minimal("OPTServe"),
-    "full-serving": full(minimal("OPTServe")),
+STORED: dict[str, Callable[[], Document]] = {
+    "short-training": lambda: minimal("OPTTraining"),
+    "short-text": from_text,
+    "full-training": lambda: complete("training from a data set"),
+    "full-text": lambda: complete("training from text"),
+    "short-serving": lambda: minimal("OPTServe"),
+    "full-serving": lambda: complete("serving"),
 }
 
 
+def document_of(name: str) -> Document:
+    """The document under the name it is stored by."""
+    return {**STORED[name](), "metadata": {"name": name}}
+
+
+@cache
 def changes() -> dict[str, list[Case]]:
     """Every change to every stored document, once per kind of resource."""
     seen: set[tuple[str, str]] = set()
     found: dict[str, list[Case]] = {}
-    for name, document in STORED.items():
+    for name in STORED:
+        document = document_of(name)
         kind = document["kind"]
         found[name] = [case for case in changes_of(document) if (kind, str(case)) not in seen]
         seen |= {(kind, str(case)) for case in found[name]}
@@ -60,21 +68,17 @@ def others(shape: Shape, now: object) -> Iterator[object]:
         yield [*now, *now]
 
 
-CHANGES = changes()
-
-
 @pytest.fixture(scope="module")
 def stored(api_server: ApiServer) -> dict[str, Document]:
-    named = {name: {**document, "metadata": {"name": name}} for name, document in STORED.items()}
-    return {name: api_server.store(document) for name, document in named.items()}
+    return {name: api_server.store(document_of(name)) for name in STORED}
 
 
 @pytest.mark.parametrize("name", STORED)
 def test_changes_are_judged_alike(name: str, stored: dict[str, Document], api_server: ApiServer) -> None:
-    document = {**STORED[name], "metadata": {"name": name}}
+    document = document_of(name)
     before = parse_mapping(document)
     wrong, refusals, count = [], 0, 0
-    for case in CHANGES[name]:
+    for case in changes()[name]:
         changed = case.applied_to(document)
         mine, theirs = ours(changed, before), api_server.on_update(changed, stored[name])
         count, refusals = count + 1, refusals + (not mine.accepted)

@@ -6,7 +6,7 @@ import pytest
 
 from opt_api.parsing import Foreign, parse, parse_mapping, parse_text
 from opt_api.problems import Problem, Problems, field_path, found_text
-from support.specs import from_text, full, minimal
+from support.specs import STARTS, complete, from_text, minimal
 
 pytestmark = pytest.mark.unit
 
@@ -124,9 +124,9 @@ def test_one_resource_is_parsed_from_text_or_mapping() -> None:
         parse(as_yaml() + "---\n" + as_yaml())
 
 
-@pytest.mark.parametrize("kind", ["OPTTraining", "OPTServe"])
-def test_what_we_write_we_read(kind: str) -> None:
-    resource = parse_mapping(full(minimal(kind)))
+@pytest.mark.parametrize("name", STARTS)
+def test_what_we_write_we_read(name: str) -> None:
+    resource = parse_mapping(complete(name))
     assert parse_mapping(resource.wire()) == resource
 
 

@@ -6,14 +6,14 @@ import pytest
 
 from support.broken_rules import Key, broken, rules
 from support.judges import ApiServer, ours
-from support.specs import Document, full, minimal
+from support.specs import Document, complete
 
 RULES, BROKEN = rules(), broken()
-COMPLETE = {kind: full(minimal(kind)) for kind in ("OPTTraining", "OPTServe")}
+STARTS = {"OPTTraining": "training from a data set", "OPTServe": "serving"}
 
 
 def breaking(key: Key) -> Document:
-    document = COMPLETE[key[0]]
+    document = complete(STARTS[key[0]])
     for case in BROKEN[key]:
         document = case.applied_to(document)
     return document

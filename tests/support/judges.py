@@ -66,15 +66,21 @@ class ApiServer:
         """The server's verdict on making the resource."""
         return self._judge("POST", self._path(document) + self.QUERY, document)
 
-    def on_update(self, document: Document, stored: Document) -> Verdict:
-        """The server's verdict on replacing the stored resource."""
+    def on_update(self, document: Document, stored: Document, subresource: str = "") -> Verdict:
+        """The server's verdict on replacing the stored resource, or its `/status`."""
         head = {**document["metadata"], "resourceVersion": stored["metadata"]["resourceVersion"]}
-        path = f"{self._path(document)}/{stored['metadata']['name']}{self.QUERY}"
+        path = f"{self._path(document)}/{stored['metadata']['name']}{subresource}{self.QUERY}"
         return self._judge("PUT", path, {**document, "metadata": head})
 
     def store(self, document: Document) -> Document:
         """Make a resource for good; the answer has its resource version and all defaults."""
         return self._api.create(self._path(document), document)
+
+    def replace(self, document: Document, subresource: str) -> Document:
+        """Replace a subresource for good; `document` is as stored but for what changes."""
+        path = f"{self._path(document)}/{document['metadata']['name']}{subresource}"
+        changed: Document = json.loads(self._api.request("PUT", path, document))
+        return changed
 
     def _path(self, document: Document) -> str:
         return f"/apis/{API_VERSION}/namespaces/{self._namespace}/{KINDS[document['kind']].plural}"

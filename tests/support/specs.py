@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from opt_api.base import API_VERSION
@@ -68,9 +69,22 @@ def from_text(name: str = "from-text") -> Document:
     return document
 
 
-def full(document: Document) -> Document:
-    """The resource with every field of its spec set that can be set beside the others, none to its default."""
-    every = places(shape_of(KINDS[document["kind"]]), document, grow=True)
+STARTS: dict[str, Callable[[], Document]] = {
+    "training from a data set": lambda: minimal("OPTTraining"),
+    "training from text": from_text,
+    "serving": lambda: minimal("OPTServe"),
+}
+
+
+@cache
+def complete(name: str) -> Document:
+    """The complete document that grows from one of STARTS; shared, so nobody may change it."""
+    return full(STARTS[name]())
+
+
+def full(document: Document, part: str = "spec") -> Document:
+    """The resource with every field of its spec (or status) set that can be set beside the others."""
+    every = places(shape_of(KINDS[document["kind"]]), document, part=part, grow=True)
     return grown(document, every, _is_valid)
 
 
@@ -82,9 +96,11 @@ def grown(document: Document, every: Iterable[tuple[Place, Shape]], is_valid: Ca
     return document
 
 
-def places(shape: Shape, document: Document, *, grow: bool = False) -> Iterator[tuple[Place, Shape]]:
-    """Every place of a resource's spec, parents first; with `grow` also those that the document does not have."""
-    yield from below(shape.properties["spec"], ("spec",), document, grow=grow)
+def places(
+    shape: Shape, document: Document, *, part: str = "spec", grow: bool = False
+) -> Iterator[tuple[Place, Shape]]:
+    """Every place of a resource's spec or status, parents first; with `grow` also those that are not there yet."""
+    yield from below(shape.properties[part], (part,), document, grow=grow)
 
 
 def below(shape: Shape, place: Place, document: Document, *, grow: bool) -> Iterator[tuple[Place, Shape]]:
