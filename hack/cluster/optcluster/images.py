@@ -15,6 +15,7 @@ from pathlib import Path
 from optcluster import programs
 from optcluster.build import say
 from optcluster.errors import ClusterError
+from optcluster.machine import Machine
 from optcluster.paths import images_root, make_private
 
 PAUSE = "localhost/opt-pause:1"
@@ -103,10 +104,9 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def load(node_inside: "list[str]", archive: Path) -> None:
-    """Imports an archive into a running node; `node_inside` is the command that enters it."""
-    command = [*node_inside, str(programs.find("ctr")), "--namespace", "k8s.io", "images", "import", str(archive)]
-    subprocess.run(command, check=True, capture_output=True)
+def load(node: Machine, archive: Path) -> None:
+    """Imports an archive into a running node."""
+    node.inside(str(programs.find("ctr")), "--namespace", "k8s.io", "images", "import", str(archive.absolute()))
 
 
 def _import_all(containerd: Path, archives: list[Path], work: Path) -> None:

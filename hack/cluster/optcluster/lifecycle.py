@@ -38,6 +38,8 @@ def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path]
         raise ClusterError(f"name: {name!r} is not 1 to 40 small letters, digits and hyphens")
     if not 0 <= nodes <= MAX_NODES:
         raise ClusterError(f"nodes: {nodes} is not from 0 to {MAX_NODES}")
+    if os.geteuid() != 0:
+        raise ClusterError("a cluster needs root, for namespaces, control groups and mounts: run it with sudo")
     programs.provide(CONTROL_PLANE + (NODES if nodes else ()))
     clean_up()
     cluster = Cluster(_allocate(name, owner, nodes))

@@ -39,7 +39,7 @@ def archive() -> Path:
         ClusterError: a tool is missing, this Python is not the image's, or a step failed.
     """
     needed = requirements("opt-operator", {"trainer"})
-    target = images_root() / f"trainer-{_digest(needed)}.tar"
+    target = _path(needed)
     if target.exists():
         return target
     programs.provide_debian(programs.DEBIAN_FOR_IMAGES)
@@ -49,6 +49,16 @@ def archive() -> Path:
         if not target.exists():  # another run may have built it while this one waited for the lock
             _build(needed, target)
     return target
+
+
+def cached() -> Path | None:
+    """The image as an archive, if it has been built; nothing is built here."""
+    target = _path(requirements("opt-operator", {"trainer"}))
+    return target if target.exists() else None
+
+
+def _path(needed: list[str]) -> Path:
+    return images_root() / f"trainer-{_digest(needed)}.tar"
 
 
 def requirements(distribution: str, extras: set[str]) -> list[str]:
