@@ -32,12 +32,13 @@ class ParallelismSpec(Model):
     shard: Annotated[Count, Field(le=1_048_576)] | None = changes("attempt", default=None)
     """Workers that share one copy of weights and optimizer state by FSDP; all when absent."""
     activation_checkpointing: ActivationCheckpointing = changes("attempt", default="none")
+    """Blocks whose activations are computed anew in the backward pass: `selective` is every second, `full` is all."""
     compile: bool = changes("attempt", default=False)
     """Compile each block."""
     engine: Engine = changes("attempt", default="native")
     """`native` is torch FSDP2 and DTensor; `fairscale` takes its tensor-parallel layers."""
     micro_batch_sequences: Annotated[Count, Field(le=4096)] | None = changes("attempt", default=None)
-    """Sequences of one forward pass on one worker; the largest that divides the batch and fits, when absent."""
+    """Most sequences of one forward pass on one worker; when absent, as many as fit, evened out over the passes."""
 
     rules = (
         Rule(
