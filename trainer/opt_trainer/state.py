@@ -21,8 +21,8 @@ from opt_api.training.resilience import Section
 class LocalTensor:
     """A contiguous box of a global tensor, held by this rank.
 
-    Parameters, Adam's moments and anything else that is saved; `opt_trainer.checkpoint.sharding.local_tensor` makes one
-    from a DTensor or a plain tensor. The tensor is aliased, not copied: saving reads it, loading writes into it.
+    Parameters, Adam's moments and anything else that is saved. The tensor is aliased, not copied: saving reads it,
+    loading writes into it.
 
     Attributes:
         name: Name in the checkpoint, the same for every box of one tensor and for every layout, such as

@@ -133,6 +133,8 @@ class CheckpointMark(Document):
     time: datetime
     by: ShortText
     reason: Text = ""
+    seal: Digest | None = None
+    """As in the manifest."""
 
 
 class AttemptFence(Document):

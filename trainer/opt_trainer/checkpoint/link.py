@@ -41,9 +41,12 @@ class WriterLink:
         """A save begins; waits for the one before it."""
         with self._change:
             self._change.wait_for(lambda: self._pending is None)
-            self._pending, self._failure = step, ""
         if self._process.poll() is not None:
+            self._end_input()
+            self._reader.join()
             self._process = self._start()
+        with self._change:
+            self._pending, self._failure = step, ""
 
     def send(self, job: SaveJob) -> None:
         """Hand over the staged image."""
@@ -79,14 +82,17 @@ class WriterLink:
     def close(self, timeout_s: float) -> None:
         """Let the writer finish, within the bound, and end it."""
         deadline = time.monotonic() + timeout_s
-        with suppress(OSError):  # it is gone already
-            self._stdin.close()
+        self._end_input()
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._reader.join()
+
+    def _end_input(self) -> None:
+        with suppress(OSError):  # what a dead writer did not take is lost; the pipe is closed all the same
+            self._stdin.close()
 
     @property
     def pid(self) -> int:
@@ -98,10 +104,9 @@ class WriterLink:
             _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(self._config.descriptor,)
         )
         assert process.stdin is not None
-        assert process.stdout is not None
         self._stdin: IO[bytes] = process.stdin
         self._write(self._config.model_dump_json().encode() + b"\n")
-        self._reader = threading.Thread(target=self._read, args=(process.stdout,), name="checkpoint-link", daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(process,), name="checkpoint-link", daemon=True)
         self._reader.start()
         return process
 
@@ -109,10 +114,12 @@ class WriterLink:
         self._stdin.write(data)
         self._stdin.flush()
 
-    def _read(self, stream: IO[bytes]) -> None:
-        with stream:
+    def _read(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout as stream:
             for line in stream:
                 self._note(Outcome.model_validate_json(line))
+        process.wait()
         if self.pending is not None:
             self.give_up("the writer process ended before it was done; its last words are on standard error")
 

@@ -1,16 +1,20 @@
-"""A manifest that vouches for itself: any changed byte of it is found, whatever the store records."""
+"""Documents that vouch for themselves: any changed byte is found, whatever the store records."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import ValidationError
 
-from opt_api.documents.manifests import CheckpointManifest
+from opt_api.documents.manifests import CheckpointManifest, CheckpointMark
 from opt_trainer.checkpoint.errors import BadCheckpoint
 
+Sealed = TypeVar("Sealed", CheckpointManifest, CheckpointMark)
 
-def seal(manifest: CheckpointManifest) -> CheckpointManifest:
-    """The manifest with its seal."""
-    bare = manifest.model_copy(update={"seal": None})
+
+def seal(document: Sealed) -> Sealed:
+    """The document with its seal: the digest of itself without one."""
+    bare = document.model_copy(update={"seal": None})
     return bare.model_copy(update={"seal": bare.digest()})
 
 
@@ -20,13 +24,22 @@ def open_sealed(data: bytes, where: str) -> CheckpointManifest:
     Raises:
         BadCheckpoint: It is no manifest, not in canonical form, or its seal is not its own.
     """
+    return _open(CheckpointManifest, data, f"manifest {where}")
+
+
+def open_mark(data: bytes, where: str) -> CheckpointMark:
+    """Read a sealed mark; raises as `open_sealed`."""
+    return _open(CheckpointMark, data, f"mark {where}")
+
+
+def _open(kind: type[Sealed], data: bytes, what: str) -> Sealed:
     try:
-        manifest = CheckpointManifest.from_bytes(data)
+        document = kind.from_bytes(data)
     except ValidationError as problem:
-        raise BadCheckpoint(f"manifest {where}: it is none, or of an unknown version: {problem}") from problem
-    if manifest.to_bytes() != data:
-        raise BadCheckpoint(f"manifest {where}: its bytes are not the canonical form of what they say")
-    wanted = seal(manifest).seal
-    if manifest.seal != wanted:
-        raise BadCheckpoint(f"manifest {where}: its seal is {manifest.seal}, its content has {wanted}")
-    return manifest
+        raise BadCheckpoint(f"{what}: it is none, or of an unknown version: {problem}") from problem
+    if document.to_bytes() != data:
+        raise BadCheckpoint(f"{what}: its bytes are not the canonical form of what they say")
+    wanted = seal(document).seal
+    if document.seal != wanted:
+        raise BadCheckpoint(f"{what}: its seal is {document.seal}, its content has {wanted}")
+    return document

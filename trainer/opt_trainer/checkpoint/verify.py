@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from opt_api.documents.keys import manifest_key
-from opt_api.documents.manifests import CheckpointManifest, CheckpointMark
+from opt_api.documents.manifests import CheckpointManifest
 from opt_store import Corrupt, NotFound, Store, digest_of
 from opt_trainer.checkpoint.errors import BadCheckpoint
-from opt_trainer.checkpoint.sealing import open_sealed
+from opt_trainer.checkpoint.sealing import open_mark, open_sealed
 
 
 def problems_of(store: Store, prefix: str) -> list[str]:
@@ -48,10 +46,9 @@ def _object(store: Store, prefix: str, manifest: CheckpointManifest, index: int)
 
 def _mark(store: Store, key: str, manifest: str) -> str:
     try:
-        data = store.get(key)
-        mark = CheckpointMark.from_bytes(data)
-    except (Corrupt, ValidationError) as problem:
-        return f"mark {key!r}: {problem}"
-    if data != mark.to_bytes() or mark.manifest not in {None, manifest}:
+        mark = open_mark(store.get(key), repr(key))
+    except (Corrupt, BadCheckpoint) as problem:
+        return str(problem)
+    if mark.manifest not in {None, manifest}:
         return f"mark {key!r}: it is about the manifest {mark.manifest}, this one has {manifest}"
     return ""

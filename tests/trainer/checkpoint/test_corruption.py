@@ -1,0 +1,137 @@
+"""Corrupt any byte of any object of a checkpoint: it is caught, marked, told, and the one before is taken."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from opt_api.documents.keys import checkpoint_prefix, mark_key
+from opt_trainer.checkpoint.catalog import catalog
+from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint
+from opt_trainer.checkpoint.fetching import check_object
+from opt_trainer.checkpoint.sealing import open_sealed
+from opt_trainer.checkpoint.verify import problems_of
+from support.checkpoints import RUN, blank, boxes, restorer, same_bits, save_all, store_in, whole_state
+
+pytestmark = pytest.mark.integration
+
+PREFIX = checkpoint_prefix(RUN, 2, 1)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Two checkpoints of two ranks each; step 2 is the one to be spoilt."""
+    folder = tmp_path_factory.mktemp("saved") / "store"
+    store_in(folder)
+    for step in (1, 2):
+        save_all(folder, whole_state(step), step, ranks=2)
+    return folder
+
+
+def objects(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted((folder / PREFIX).rglob("*")) if path.is_file()}
+
+
+class Spoilt:
+    """A file with one byte changed, in place, as a failing disk does it: the store's own records notice nothing new."""
+
+    def __init__(self, path: Path, at: int, flip: int = 1) -> None:
+        self.path, self.at, self.flip, self.sound = path, at, flip, path.read_bytes()
+
+    def __enter__(self):
+        data = bytearray(self.sound)
+        data[self.at] ^= self.flip
+        self.path.write_bytes(data)
+
+    def __exit__(self, *_):
+        self.path.write_bytes(self.sound)
+
+
+def unpoison(folder: Path) -> None:
+    store_in(folder).delete(mark_key(PREFIX, "Poisoned"))
+
+
+def test_the_objects_are_those_that_are_meant(saved):
+    assert list(objects(saved)) == [
+        "manifest.json",
+        "Verified.json",
+        "rank-000000.safetensors",
+        "rank-000001.safetensors",
+    ]
+    assert problems_of(store_in(saved), PREFIX) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "Verified.json", "rank-000000.safetensors", "rank-000001.safetensors"]
+)
+def test_the_full_check_finds_a_flip_anywhere(saved, name):
+    path, draw = objects(saved)[name], random.Random(name)
+    for at in sorted(draw.sample(range(path.stat().st_size), 60)):
+        with Spoilt(path, at, 1 << draw.randrange(8)):
+            assert problems_of(store_in(saved), PREFIX), f"byte {at} of {name}"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_every_byte_of_a_header_is_guarded(saved, index):
+    path = objects(saved)[f"rank-{index:06d}.safetensors"]
+    store = store_in(saved)
+    manifest = open_sealed(objects(saved)["manifest.json"].read_bytes(), "m")
+    for at in range(manifest.objects[index].header_size):
+        with Spoilt(path, at), pytest.raises(BadCheckpoint):
+            check_object(store, PREFIX, manifest, index)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors", "rank-000001.safetensors"])
+def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
+    path, draw, told = objects(saved)[name], random.Random(name), []
+    for at in sorted(draw.sample(range(path.stat().st_size), 25)):
+        got = blank(whole_state(1))
+        with Spoilt(path, at, 1 << draw.randrange(8)):
+            taken = restorer(saved, poisoned=lambda prefix, reason: told.append((prefix, reason))).restore(boxes(got))
+        assert taken.state.step == 1, f"byte {at} of {name}"
+        assert same_bits(got, whole_state(1))
+        assert next(f for f in catalog(store_in(saved), RUN) if f.step == 2).marked("Poisoned")
+        unpoison(saved)
+    assert len(told) == 25
+    assert all(prefix == PREFIX and name in reason for prefix, reason in told)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors"])
+@pytest.mark.parametrize(
+    "change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b""], ids=["short", "long", "empty"]
+)
+def test_another_length_is_caught(saved, name, change):
+    path = objects(saved)[name]
+    sound = path.read_bytes()
+    path.write_bytes(change(sound))
+    try:
+        assert restorer(saved).restore(boxes(blank(whole_state(1)))).state.step == 1
+    finally:
+        path.write_bytes(sound)
+        unpoison(saved)
+
+
+def test_a_missing_object_is_caught(saved):
+    path = objects(saved)["rank-000001.safetensors"]
+    sound = path.read_bytes()
+    path.unlink()
+    try:
+        assert restorer(saved).restore(boxes(blank(whole_state(1)))).state.step == 1
+    finally:
+        path.write_bytes(sound)
+        unpoison(saved)
+
+
+def test_a_poisoned_one_is_passed_over_for_good_and_never_a_silent_new_start(tmp_path):
+    folder = tmp_path / "store"
+    store_in(folder)
+    save_all(folder, whole_state(2), 2)
+    path = objects(folder)["rank-000000.safetensors"]
+    with Spoilt(path, path.stat().st_size - 1), pytest.raises(NoGoodCheckpoint, match="Poisoned marks"):
+        restorer(folder).restore(boxes(blank(whole_state(2))))
+    with pytest.raises(NoGoodCheckpoint):
+        restorer(folder).restore(boxes(blank(whole_state(2))))
+    unpoison(folder)
+    assert restorer(folder).restore(boxes(blank(whole_state(2)))).state.step == 2
