@@ -65,7 +65,7 @@ def _section(out: Console, title: str, rows: Rows) -> None:
     _heading(out, title)
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", min_width=21, no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, value)
     out.print(Padding(grid, (0, 0, 0, 2)))

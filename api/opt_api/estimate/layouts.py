@@ -66,6 +66,14 @@ class Near:
         return ", ".join(f"{path}: {after} (now {before})" for path, before, after in self.changes)
 
 
+@dataclass(frozen=True)
+class Option:
+    """A field of the layout and the values it could take instead."""
+
+    field: str
+    values: list[object]
+
+
 def device_model(p: ParallelismSpec) -> DeviceModel:
     """The chip that estimates are made for."""
     return p.device_model or ("cpu" if p.device == "cpu" else "a100-80gb")
@@ -151,33 +159,52 @@ def available(layout: LayoutPlan, case: Case) -> int:
 def nearest(p: ParallelismSpec, case: Case) -> Near | None:
     """The fitting layout with the fewest changed fields; among those the one that costs least.
 
-    Fields in the order of what they cost: a larger pod (cpu), smaller passes, recomputation, a wider tensor-parallel
-    group, sharding over all workers, more hosts.
+    Cost goes by the most expensive field first: fewest hosts, then the narrowest tensor-parallel group, the least
+    recomputation, sharding as it is, a larger pod (cpu), smaller passes.
     """
     options = _options(p, case)
     for changed in range(1, len(options) + 1):
-        for chosen in itertools.combinations(options, changed):
-            for values in itertools.product(*(values for _, values in chosen)):
-                near = _try(p, case, dict(zip((name for name, _ in chosen), values, strict=True)))
-                if near is not None:
-                    return near
+        found = (_try(p, case, update) for update in _updates(options, changed))
+        near = next((near for near in found if near is not None), None)
+        if near is not None:
+            return near
     return None
 
 
-def _options(p: ParallelismSpec, case: Case) -> list[tuple[str, list[object]]]:
-    """Other values of each field, cheapest first."""
+def _updates(options: list[Option], changed: int) -> list[dict[str, object]]:
+    """Every way to change so many fields, cheapest first."""
+    chosen = itertools.combinations(options, changed)
+    ways = [
+        tuple((option.field, place) for option, place in zip(fields, places, strict=True))
+        for fields in chosen
+        for places in itertools.product(*(range(len(option.values)) for option in fields))
+    ]
+    rank = {option.field: number for number, option in enumerate(options)}
+    values = {option.field: option.values for option in options}
+
+    def cost(way: tuple[tuple[str, int], ...]) -> list[int]:
+        places = [0] * len(options)
+        for field, place in way:
+            places[rank[field]] = place + 1
+        return places[::-1]
+
+    return [{field: values[field][place] for field, place in way} for way in sorted(ways, key=cost)]
+
+
+def _options(p: ParallelismSpec, case: Case) -> list[Option]:
+    """Other values of each field; cheapest fields, and cheapest values, first."""
     order: list[ActivationCheckpointing] = ["none", "selective", "full"]
     widths = [t for t in (2, 4, 8, 16, 32, 64) if t > (p.tensor_parallel or 1) and p.devices_per_host % t == 0]
     hosts = [p.hosts * factor for factor in (2, 4, 8, 16, 32, 64, 128, 256) if p.hosts * factor <= 16384]
-    options: list[tuple[str, list[object]]] = [
-        ("pod_memory", [_larger_pod(p, case)] if p.device == "cpu" else []),
-        ("micro_batch_sequences", [None] if p.micro_batch_sequences else []),
-        ("activation_checkpointing", list(order[order.index(p.activation_checkpointing) + 1 :])),
-        ("tensor_parallel", list(widths)),
-        ("shard", [None] if p.shard else []),
-        ("hosts", list(hosts)),
+    options = [
+        Option("micro_batch_sequences", [None] if p.micro_batch_sequences else []),
+        Option("pod_memory", [_larger_pod(p, case)] if p.device == "cpu" else []),
+        Option("shard", [None] if p.shard else []),
+        Option("activation_checkpointing", list(order[order.index(p.activation_checkpointing) + 1 :])),
+        Option("tensor_parallel", list(widths)),
+        Option("hosts", list(hosts)),
     ]
-    return [(name, values) for name, values in options if values]
+    return [option for option in options if option.values]
 
 
 def _larger_pod(p: ParallelismSpec, case: Case) -> str:
