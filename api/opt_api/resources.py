@@ -11,7 +11,7 @@ from opt_api.serving.spec import OPTServeSpec
 from opt_api.serving.status import OPTServeStatus
 from opt_api.training.spec import OPTTrainingSpec
 from opt_api.training.status import OPTTrainingStatus
-from opt_api.types import LongWhole, ObjectName, Subdomain
+from opt_api.types import AnnotationKey, Label, LabelKey, LabelValue, LongWhole, ObjectName
 
 
 class ObjectMeta(Model):
@@ -20,9 +20,9 @@ class ObjectMeta(Model):
     model_config = ConfigDict(extra="ignore")
 
     name: ObjectName
-    namespace: Subdomain = "default"
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    namespace: Label = "default"
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    annotations: dict[AnnotationKey, str] = Field(default_factory=dict)
     uid: str = ""
     generation: LongWhole = 0
     resource_version: str = ""

@@ -39,12 +39,23 @@ LabelKey = Annotated[
     str,
     StringConstraints(
         min_length=1,
-        max_length=317,
+        max_length=253,
         pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
         r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
     ),
 ]
-"""A qualified name: at most 63 characters after an optional DNS subdomain and a slash."""
+"""A qualified name: at most 63 characters after an optional DNS subdomain and a slash. Kubernetes allows 253 for the
+subdomain alone, which no pattern can say; we allow 253 in all."""
+AnnotationKey = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=253,
+        pattern=r"^([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*/)?"
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    ),
+]
+"""As a label's key, but for upper case in the prefix, which Kubernetes lets pass in annotations."""
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 Quantity = Annotated[
     str,

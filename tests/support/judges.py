@@ -93,8 +93,15 @@ class ApiServer:
             return ACCEPTED
         assert response.status in (400, 422), f"{method} {path}: {response.status} {answer}"
         causes = answer.get("details", {}).get("causes", [])
-        fields = {cause["field"] for cause in causes} | set(re.findall(r'field "([^"]+)"', answer["message"]))
-        return Verdict(False, frozenset(fields), answer["message"])
+        return Verdict(
+            False, frozenset({cause["field"] for cause in causes} | named(answer["message"])), answer["message"]
+        )
+
+
+def named(message: str) -> set[str]:
+    """Fields that a message names where the answer has no causes: unknown ones, and wrong types in the metadata."""
+    head = re.findall(r"Go struct field ObjectMeta\.(?:metadata\.)?(\w+)", message)
+    return set(re.findall(r'field "([^"]+)"', message)) | {f"metadata.{name}" for name in head}
 
 
 def as_sent(value: Any) -> Any:

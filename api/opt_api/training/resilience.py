@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from opt_api.base import Model
-from opt_api.types import Count, Fraction, LongWhole, Positive, Whole
+from opt_api.types import Count, Fraction, LabelKey, LongWhole, Positive, Whole
 
 Section = Literal["init", "load", "data", "step", "save", "eval", "shutdown"]
 """Everything a worker can hang in."""
@@ -98,5 +98,5 @@ class ResilienceSpec(Model):
     budget: FailureBudget = Field(default_factory=FailureBudget)
     host_checks: HostChecks = Field(default_factory=HostChecks)
     divergence: DivergencePolicy = Field(default_factory=DivergencePolicy)
-    failure_domain_label: Annotated[str, Field(max_length=317)] = "topology.kubernetes.io/zone"
+    failure_domain_label: LabelKey = "topology.kubernetes.io/zone"
     """Node label that says which hosts fail together; memory copies go across it where they can."""
