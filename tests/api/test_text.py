@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from opt_api.parsing import parse_text
 from opt_api.parsing.text import read
+from opt_api.problems import Problems
 from support.judges import ApiServer
 
 SCALARS: dict[str, object] = {
@@ -111,3 +116,12 @@ def test_what_was_read_before_an_error_is_kept() -> None:
 @pytest.mark.unit
 def test_nothing_is_constructed() -> None:
     assert value("a: !!python/object/apply:os.getcwd []") == {"a": []}
+
+
+@pytest.mark.unit
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(text=st.text() | st.text(alphabet="ab01 \n:-[]{},'\"&*!#|>%@`~?<.e+_"))
+def test_any_text_is_read_or_refused_with_problems(text: str) -> None:
+    assert all(found.value is not None or found.problems for found in read(text))
+    with contextlib.suppress(Problems):
+        parse_text(text)
