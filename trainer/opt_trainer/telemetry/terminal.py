@@ -41,7 +41,7 @@ class LiveLine:
             BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
-            console=Console(file=stream),
+            console=Console(file=stream, highlight=False),
         )
         self._task = self._progress.add_task(f"{identity.run} #{identity.attempt}", total=total_steps, numbers="")
         self._progress.start()
