@@ -31,6 +31,11 @@ def resolve_layout(spec: OPTTrainingSpec, case: Case, findings: Findings) -> Lay
     return wanted.layout
 
 
+def runs(spec: OPTTrainingSpec, case: Case) -> bool:
+    """Whether the gang divides and fits."""
+    return divides(spec.parallelism, case) and lay_out(spec.parallelism, case).fits
+
+
 def _device(spec: OPTTrainingSpec, case: Case, findings: Findings) -> None:
     p, kind = spec.parallelism, device_model(spec.parallelism)
     if (kind == "cpu") != (p.device == "cpu"):
@@ -66,7 +71,15 @@ def _gang(spec: OPTTrainingSpec, case: Case, findings: Findings) -> None:
         )
 
 
-_CHECKS: tuple[Check, ...] = (_device, _tensor_parallel, _gang)
+def _shard(spec: OPTTrainingSpec, case: Case, findings: Findings) -> None:
+    """The spec's own rule says this of the full gang; here it is said of a gang of any size."""
+    p = spec.parallelism
+    data = p.hosts * p.devices_per_host // (p.tensor_parallel or 1)
+    if data % (p.shard or 1):
+        findings.add("parallelism.shard", p.shard, f"a divisor of the gang's {data} data-parallel workers")
+
+
+_CHECKS: tuple[Check, ...] = (_device, _tensor_parallel, _shard, _gang)
 
 
 def _does_not_fit(spec: OPTTrainingSpec, wanted: Fit, near: Near | None, findings: Findings) -> None:

@@ -9,7 +9,7 @@ from opt_api.resolve.architecture import resolve_architecture
 from opt_api.resolve.checkpointing import resolve_checkpointing
 from opt_api.resolve.errors import Findings
 from opt_api.resolve.identity import identity_digest
-from opt_api.resolve.layout import resolve_layout
+from opt_api.resolve.layout import resolve_layout, runs
 from opt_api.resolve.recipe import resolve_recipe
 from opt_api.resources import OPTTraining
 from opt_api.training.spec import OPTTrainingSpec
@@ -18,25 +18,56 @@ EVALUATION_INTERVAL = 2000
 """Steps between validations in the released training code."""
 
 
-def resolve(training: OPTTraining) -> Plan:
+def resolve(training: OPTTraining, hosts: int | None = None) -> Plan:
     """The plan of a training: every number filled in. Pure; equal specs give equal bytes on every machine.
+
+    Args:
+        training: the resource.
+        hosts: size of a gang other than `parallelism.hosts`, such as what is left of it; the identity stays.
 
     Raises:
         PlanError: the spec cannot run; carries every reason that could be found in one pass.
     """
-    spec, findings = training.spec, Findings()
-    architecture = resolve_architecture(spec, findings)
-    recipe_findings = Findings()
-    recipe = resolve_recipe(spec, recipe_findings)
-    findings.extend(recipe_findings)
-    layout = None
-    if architecture is not None and recipe is not None:
-        layout = resolve_layout(spec, case_of(spec, architecture, recipe), findings)
+    if hosts is not None:
+        training = _with_hosts(training, hosts)
+    findings = Findings()
+    architecture, recipe, layout = _resolve(training.spec, findings)
     findings.raise_if_any()
     assert architecture is not None
     assert recipe is not None
     assert layout is not None
     return _assemble(training, architecture, recipe, layout)
+
+
+def gang_sizes(training: OPTTraining) -> tuple[int, ...]:
+    """Numbers of hosts that a gang may have, from `resilience.minHosts` to `parallelism.hosts`, smallest first.
+
+    Raises:
+        PlanError: as `resolve`; not even the full gang can run.
+    """
+    full = resolve(training)
+    spec = training.spec
+    case = case_of(spec, full.architecture, full.recipe)
+    sizes = range(spec.resilience.min_hosts or full.layout.hosts, full.layout.hosts + 1)
+    return tuple(size for size in sizes if size == full.layout.hosts or runs(_with_hosts(training, size).spec, case))
+
+
+def _with_hosts(training: OPTTraining, hosts: int) -> OPTTraining:
+    """The same training on a gang of another size; a given pass size is given up, as shares change."""
+    changed = training.spec.parallelism.model_copy(update={"hosts": hosts, "micro_batch_sequences": None})
+    return training.model_copy(update={"spec": training.spec.model_copy(update={"parallelism": changed})})
+
+
+def _resolve(
+    spec: OPTTrainingSpec, findings: Findings
+) -> tuple[Architecture | None, RecipePlan | None, LayoutPlan | None]:
+    architecture = resolve_architecture(spec, findings)
+    recipe_findings = Findings()
+    recipe = resolve_recipe(spec, recipe_findings)
+    findings.extend(recipe_findings)
+    if architecture is None or recipe is None:
+        return architecture, recipe, None
+    return architecture, recipe, resolve_layout(spec, case_of(spec, architecture, recipe), findings)
 
 
 def case_of(spec: OPTTrainingSpec, architecture: Architecture, recipe: RecipePlan) -> Case:
