@@ -47,8 +47,9 @@ def dataprep(ctx: click.Context, file: str, store: str | None, workers: int | No
         with listener(as_json or not sys.stdout.isatty()) as told:
             prepare(data, url, workers=workers or min(data.workers, os.cpu_count() or 1), told=told)
     except (DataprepError, StoreError) as fault:
-        click.echo(f"{type(fault).__name__}: {fault}", err=True)
-        ctx.exit(FAILED)
+        kind = getattr(fault, "kind", type(fault).__name__)
+        click.echo(f"{kind}: {fault}", err=True)
+        ctx.exit(BAD_INPUT if kind == "BadInput" else FAILED)
 
 
 def local_store(name: str) -> str:

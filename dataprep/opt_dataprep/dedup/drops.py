@@ -18,6 +18,8 @@ from opt_dataprep.work.stage import Stage, Task
 ROWS = "rows.bin"
 KINDS = ("exact", "verify")
 """Stages that drop documents, and by whose name these are counted."""
+DROPPED = np.dtype([("row", "<u4"), ("kind", "u1")])
+"""A dropped row of a part, and the place of its kind in `KINDS`."""
 REASONS = {"exact": "exact_duplicate", "verify": "near_duplicate"}
 
 
@@ -33,14 +35,22 @@ def _run(task: Task) -> dict[str, Any]:
     digests = []
     for part, base in enumerate(starts[:-1]):
         found = {kind: drops_of_part(preparation, kind, part) for kind in KINDS}
-        merged = np.sort(np.concatenate([(drops["number"] - np.uint64(base)) for drops in found.values()]))
-        rows.append(merged.astype("<u4"))
+        merged = _merged([drops["number"] - np.uint64(base) for drops in found.values()])
+        rows.append(merged)
         offsets.append(offsets[-1] + len(merged))
         digests.append(digest(rows[-1].tobytes()))
         for kind, drops in found.items():
             counts[kind].append(len(drops))
     task.emit(ROWS, [np.concatenate(rows).tobytes()])
     return {"offsets": offsets, "digests": digests, **{REASONS[kind]: counts[kind] for kind in KINDS}}
+
+
+def _merged(rows_of_kinds: list[NDArray[np.uint64]]) -> NDArray[np.void]:
+    """Rows dropped by any stage, sorted, each with the number of its kind; no row is dropped twice."""
+    merged = np.zeros(sum(map(len, rows_of_kinds)), DROPPED)
+    merged["row"] = np.concatenate(rows_of_kinds)
+    merged["kind"] = np.repeat(np.arange(len(rows_of_kinds)), [len(rows) for rows in rows_of_kinds])
+    return merged[np.argsort(merged["row"], kind="stable")]
 
 
 def drops_of_part(preparation: Preparation, kind: str, part: int) -> Records:
@@ -55,11 +65,12 @@ def drops_of_part(preparation: Preparation, kind: str, part: int) -> Records:
     return np.concatenate(pieces)
 
 
-def dropped_rows(preparation: Preparation, part: int) -> NDArray[np.uint32]:
-    """Rows of a part that were dropped as duplicates, sorted."""
+def dropped_rows(preparation: Preparation, part: int) -> NDArray[np.void]:
+    """Rows of a part that were dropped as duplicates, sorted, with their kinds; see `DROPPED`."""
     (commit,) = commits_of(preparation, "drops")
     begin, end = commit.facts["offsets"][part : part + 2]
-    return np.frombuffer(read_range(preparation, commit, ROWS, begin * 4, (end - begin) * 4), "<u4")
+    size = DROPPED.itemsize
+    return np.frombuffer(read_range(preparation, commit, ROWS, begin * size, (end - begin) * size), DROPPED)
 
 
 def drops_digest(preparation: Preparation, part: int) -> str:

@@ -9,7 +9,7 @@ from opt_api.documents.dataprep import Compression, Framing, PlannedObject
 from opt_api.training.data import Source
 from opt_dataprep.errors import BadInput
 from opt_dataprep.sources.uris import split_uri, store_at
-from opt_store import NotFound, ObjectInfo
+from opt_store import BadEndpoint, NotFound, ObjectInfo
 
 _SUFFIXES: tuple[tuple[str, Framing], ...] = (
     (".jsonl", "jsonl"),
@@ -75,7 +75,10 @@ def _find(source: Source) -> tuple[str, list[ObjectInfo]]:
             return parent, [single]
     folder = source.uri.rstrip("/")
     store, wanted = store_at(folder), glob_expression(source.pattern)
-    store.check_access(write=False)
+    try:
+        store.check_access(write=False)
+    except BadEndpoint as fault:
+        raise BadInput(f"source {source.name!r} ({source.uri})", None, str(fault)) from fault
     return folder, [info for info in store.list() if wanted.match(info.key)]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from opt_dataprep.dedup.drops import dropped_rows, drops_digest
+from opt_dataprep.dedup.drops import KINDS, REASONS, dropped_rows, drops_digest
 from opt_dataprep.steps.documents import read_texts
 from opt_dataprep.steps.exclusions import EXCLUDED, Exclusions, to_ipc
 from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder, check_agreement
@@ -60,42 +61,54 @@ def encoders(preparation: Preparation) -> tuple[FastEncoder, ReferenceEncoder]:
 
 
 def _run(task: Task) -> dict[str, Any]:
-    preparation = task.preparation
-    fast, reference = encoders(preparation)
+    fast, reference = encoders(task.preparation)
+    exclusions = Exclusions()
     rows: list[tuple[int, ...]] = []
     total = size = checked = 0
     end = np.array([END_OF_DOCUMENT], np.uint16)
     with anonymous_file() as (file, path):
-        for row, digest, text in _survivors(preparation, task.index):
-            ids = fast.encode(text)
-            if not rows or digest < ORACLE_SHARE * 2.0**64:
-                check_agreement(text, ids, reference.encode(text))
+        for found in _survivors(task.preparation, task.index, exclusions):
+            ids = fast.encode(found.text)
+            if not rows or found.hash < ORACLE_SHARE * 2.0**64:
+                check_agreement(found.text, ids, reference.encode(found.text))
                 checked += 1
             file.write(ids.data)
             file.write(end.data)
-            rows.append((len(ids) + 1, *row))
+            rows.append((len(ids) + 1, found.bytes, found.hash, *found.place))
             total += len(ids) + 1
-            size += row[0]
+            size += found.bytes
         file.flush()
         task.emit(TOKENS, path)
-    columns = list(zip(*rows, strict=True)) or [() for _ in SCHEMA]
+    columns: list[Any] = list(zip(*rows, strict=True)) or [() for _ in SCHEMA]
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
     task.emit(DOCUMENTS, [to_ipc(table)])
-    task.emit(EXCLUDED, [Exclusions().to_arrow()])
+    task.emit(EXCLUDED, [exclusions.to_arrow()])
     return {"documents": len(rows), "tokens": total, "bytes": size, "checked": checked}
 
 
-def _survivors(preparation: Preparation, index: int) -> Iterator[tuple[tuple[int, ...], int, str]]:
-    """Yield ((bytes, hash, slice, position, length), hash, text without blanks at its end) of kept documents."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A kept document: its text without blanks at the end, half its digest, and (slice, position, length)."""
+
+    text: str
+    bytes: int
+    hash: int
+    place: tuple[int, int, int]
+
+
+def _survivors(preparation: Preparation, index: int, exclusions: Exclusions) -> Iterator[_Found]:
+    """Yield the kept documents of a part; samples of the dropped ones go to `exclusions`."""
     dropped = dropped_rows(preparation, index)
-    commit = commits_of(preparation, "read")[index]
-    for first, batch in read_texts(preparation, commit, _COLUMNS):
-        kept = np.flatnonzero(~np.isin(np.arange(first, first + batch.num_rows), dropped))
-        columns = batch.take(pa.array(kept, pa.int64())).to_pydict()
+    reasons = {int(row): REASONS[KINDS[kind]] for row, kind in dropped.tolist()}
+    for first, batch in read_texts(preparation, commits_of(preparation, "read")[index], _COLUMNS):
+        columns = batch.to_pydict()
         for at, text in enumerate(columns["text"]):
-            digest = int.from_bytes(columns["digest"][at][8:], "big")
             place = (columns["slice"][at], columns["position"][at], columns["length"][at])
-            yield (columns["bytes"][at], digest, *place), digest, text.rstrip()
+            if first + at in reasons:
+                exclusions.add(*place, reasons[first + at], text)
+            else:
+                hashed = int.from_bytes(columns["digest"][at][8:], "big")
+                yield _Found(text.rstrip(), columns["bytes"][at], hashed, place)
 
 
 TOKENISE = Stage("tokenise", "tokens", lambda preparation: len(preparation.plan.parts), _inputs, _run)

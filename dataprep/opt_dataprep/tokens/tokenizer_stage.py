@@ -72,7 +72,7 @@ def sample(preparation: Preparation, most: int) -> Iterator[str]:
     total = sum(fact["bytesKept"] for fact in facts(preparation, "read"))
     bound = min(1.0, most / max(1, total)) * 2.0**64
     for part, commit in enumerate(commits_of(preparation, "read")):
-        dropped = dropped_rows(preparation, part)
+        dropped = dropped_rows(preparation, part)["row"]
         for first, batch in read_texts(preparation, commit, ["digest", "text"]):
             gone = np.isin(np.arange(first, first + batch.num_rows), dropped)
             for out, digest, text in zip(gone, batch["digest"], batch["text"], strict=True):

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -49,13 +50,24 @@ def _serve(preparation: Preparation) -> int:
     for line in sys.stdin:
         stage, index = line.split()
         try:
-            answer = do(preparation, stage, int(index))
-        except (DataprepError, StoreError) as fault:
-            answer = {"error": type(fault).__name__, "message": str(fault)}
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the driver is told and stops
-            answer = {"error": type(fault).__name__, "message": traceback.format_exc()}
-        print(json.dumps(answer), flush=True)
+            print(json.dumps(_answer(preparation, stage, int(index))), flush=True)
+        except BrokenPipeError:
+            return 1  # the driver is gone; what was done is committed
     return 0
+
+
+def _answer(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
+    try:
+        return do(preparation, stage, index)
+    except (DataprepError, StoreError) as fault:
+        return {"error": type(fault).__name__, "message": str(fault)}
+    except OSError as fault:
+        return {
+            "error": type(fault).__name__,
+            "message": f"stage {stage!r}, task {index}: {fault}; scratch files go to {tempfile.gettempdir()} (TMPDIR)",
+        }
+    except Exception as fault:  # noqa: BLE001 - whatever it is, the driver is told and stops
+        return {"error": type(fault).__name__, "message": traceback.format_exc()}
 
 
 def main(arguments: list[str] | None = None) -> int:
