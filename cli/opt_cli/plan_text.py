@@ -36,8 +36,15 @@ def show(training: OPTTraining, plan: Plan, needs: Estimate, console: Console | 
 def _everything(out: Console, training: OPTTraining, plan: Plan, needs: Estimate) -> None:
     out.print(Text(f"{plan.namespace}/{plan.name}", style="bold"), f" from preset {training.spec.model.preset}", sep="")
     _section(out, "Run", _run(plan))
-    _section(out, "Model", _model(plan, needs))
     _section(out, "Data", _data(plan))
+    if plan.until != "Data":
+        _training(out, plan, needs)
+    out.print()
+    out.print(_verdict(plan))
+
+
+def _training(out: Console, plan: Plan, needs: Estimate) -> None:
+    _section(out, "Model", _model(plan, needs))
     _section(out, "Recipe", _recipe(plan))
     _section(out, "Gang", _gang(plan))
     _memory(out, plan, needs)
@@ -46,8 +53,6 @@ def _everything(out: Console, training: OPTTraining, plan: Plan, needs: Estimate
     _section(out, "Spares", _spares(needs))
     _energy(out, needs)
     _notes(out, needs)
-    out.print()
-    out.print(_verdict(plan))
 
 
 def _verdict(plan: Plan) -> Text:

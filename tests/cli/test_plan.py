@@ -79,6 +79,14 @@ def test_json_of_a_no_names_every_problem():
     assert {item["path"] for item in found["problems"]} == {"spec.model.heads", "spec.optimisation.batchTokens"}
 
 
+def test_preparing_data_alone_says_nothing_of_a_gang():
+    made = yaml.safe_dump(document(model={"preset": "opt-175b"}, until="Data"))
+    result = run("-", stdin=made)
+    assert result.exit_code == 0
+    assert "prepares data only" in result.stdout
+    assert "Memory" not in result.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
