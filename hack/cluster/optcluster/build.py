@@ -110,7 +110,20 @@ def _build(family: Family, minutes_after: float) -> None:
 
 
 def _run_go(family: Family, work: Path, started: float, minutes_after: float) -> None:
-    command = ["go", "build", *GO_FLAGS, "-ldflags", family.ldflags, "-o", f"{work}/", *family.packages]
+    # setpriv (util-linux): the build ends with us, even when we are killed
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "go",
+        "build",
+        *GO_FLAGS,
+        "-ldflags",
+        family.ldflags,
+        "-o",
+        f"{work}/",
+        *family.packages,
+    ]
     environment = {**os.environ, **GO_ENVIRONMENT}
     with (work / ".log").open("w+") as log:
         child = subprocess.Popen(
@@ -125,7 +138,7 @@ def _run_go(family: Family, work: Path, started: float, minutes_after: float) ->
         if child.returncode:
             tail = "".join(log.readlines()[-20:])
             shutil.rmtree(work)
-            raise ClusterError(f"`{' '.join(command[:2])}` of {family.name} failed ({child.returncode}):\n{tail}")
+            raise ClusterError(f"`go build` of {family.name} failed ({child.returncode}):\n{tail}")
     (work / ".log").unlink()
 
 
