@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from opt_api.documents.plan import Plan
-from opt_trainer.agreement import Flags, Sums, agree
+from opt_trainer.loop.agreement import Flags, Sums, agree
+from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build, initial_values
 from opt_trainer.recipe.optimiser import Optimiser
 from opt_trainer.recipe.schedule import learning_rate
-from opt_trainer.step import TrainStep
 
 Boxes = list[tuple[str, tuple[int, ...], tuple[int, ...], np.ndarray[Any, Any]]]
 

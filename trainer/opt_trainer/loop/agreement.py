@@ -25,7 +25,8 @@ class Sums:
         stop: Workers that were asked to stop.
         busy: Workers whose last save is not durable yet.
         due: Workers whose clock says that a save is due.
-        knowing: Workers that have seen the next change.
+        changes: Due changes that each worker has seen, and their squares in the next one: with n workers all have seen
+            the same number exactly if n x squares = changes x changes (Cauchy and Schwarz).
     """
 
     loss: float
@@ -35,7 +36,13 @@ class Sums:
     stop: float
     busy: float
     due: float
-    knowing: float
+    changes: float
+    changes_squared: float
+
+    def common_changes(self, workers: int) -> int:
+        """How many due changes may be applied now: what all have seen, 0 as long as some have seen more."""
+        alike = workers * self.changes_squared == self.changes**2
+        return round(self.changes / workers) if alike else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Flags:
     stop: bool = False
     busy: bool = False
     due: bool = False
-    knowing: bool = False
+    changes: int = 0
 
 
 def agree(measured: Tensor, flags: Flags, *, alone: bool) -> Sums:
@@ -56,7 +63,11 @@ def agree(measured: Tensor, flags: Flags, *, alone: bool) -> Sums:
         flags: This worker's.
         alone: There is one worker only, and no process group.
     """
-    said = torch.tensor([flags.stop, flags.busy, flags.due, flags.knowing], dtype=torch.float64, device=measured.device)
+    said = torch.tensor(
+        [flags.stop, flags.busy, flags.due, flags.changes, flags.changes**2],
+        dtype=torch.float64,
+        device=measured.device,
+    )
     vector = torch.cat((measured, said))
     if not alone:
         dist.all_reduce(vector)

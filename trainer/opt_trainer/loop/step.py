@@ -50,6 +50,10 @@ class TrainStep:
         squares = (square_share(parts, self._taken), square_share(parts, [part.master for part in parts]))
         return torch.cat((sums, *squares))
 
+    def nothing(self) -> Tensor:
+        """What a skipped batch adds to the gang's sums."""
+        return torch.zeros(4, dtype=torch.float64, device=self._device)
+
     def _pass(self, rows: Tensor, scale: float) -> Tensor:
         found = self._worker.model(rows[:, :-1], rows[:, 1:], gradient_scale=scale)
         assert isinstance(found, LossSum)

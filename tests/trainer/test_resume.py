@@ -1,0 +1,145 @@
+"""Killed at any moment and started again, a run is bit-equal to one that was never stopped. Real processes, SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opt_api.documents.exit_report import EXIT_CODES
+from opt_api.documents.manifests import CheckpointManifest
+from opt_api.documents.plan import Plan
+from support.recorder import lines_of
+from support.runs import RunFolder, plan_for
+from support.warm import Job, Warm
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm() as process:
+        yield process
+
+
+def newest(folder: RunFolder) -> tuple[int, list[str]]:
+    """Step of the newest checkpoint, and the digests of its objects."""
+    key = max(info.key for info in folder.store.list("runs/tiny/checkpoints/") if info.key.endswith("/manifest.json"))
+    manifest = CheckpointManifest.from_bytes(folder.store.get(key))
+    return manifest.step, [entry.digest for entry in manifest.objects]
+
+
+def never_stopped(warm: Warm, root: Path, plan: Plan) -> RunFolder:
+    folder = RunFolder(root)
+    assert set(warm.run(folder.gang(plan, attempt=0))) == {0}
+    return folder
+
+
+def killed_again_and_again(warm: Warm, folder: RunFolder, plan: Plan, kills: int, seed: int) -> int:
+    """Kill a random worker after a random time, over and over, then let it finish; returns the number of attempts."""
+    chance = random.Random(seed)
+    attempt = 0
+    for attempt in range(kills):
+        jobs = folder.gang(plan, attempt)
+        pids = [warm.start(job) for job in jobs]
+        doomed = chance.randrange(len(pids))
+        if warm.wait(pids[doomed], timeout_s=chance.uniform(0.02, 2.5)) is None:
+            os.kill(pids[doomed], signal.SIGKILL)
+            assert warm.wait(pids[doomed]) == -signal.SIGKILL
+        codes = {end_survivor(warm, pid) for rank, pid in enumerate(pids) if rank != doomed}
+        allowed = {0, EXIT_CODES["LostPeer"], -signal.SIGKILL}
+        assert codes <= allowed, f"seed {seed}, attempt {attempt}: {reports(jobs)}"
+    jobs = folder.gang(plan, attempt + 1)
+    assert set(warm.run(jobs)) == {0}, f"seed {seed}: {reports(jobs)}"
+    return attempt + 2
+
+
+def end_survivor(warm: Warm, pid: int) -> int | None:
+    """A worker that lost a peer ends by itself, unless it still waits for the gang to meet: then it is ended."""
+    if (code := warm.wait(pid, timeout_s=5)) is None:
+        os.kill(pid, signal.SIGKILL)
+        code = warm.wait(pid)
+    return code
+
+
+def reports(jobs: list[Job]) -> list[str]:
+    return [job.report().model_dump_json() for job in jobs if job.config.report_path.exists()]
+
+
+def check_bit_equal(whole: RunFolder, broken: RunFolder, workers: int) -> int:
+    """Every line that any attempt recorded has the numbers of the run that was never stopped; returns steps redone."""
+    redone = 0
+    for rank in range(workers):
+        expected = {line["step"]: line for line in lines_of(whole.root / "work" / f"series-{rank}") if "step" in line}
+        seen = [line for line in lines_of(broken.root / "work" / f"series-{rank}") if "step" in line]
+        for line in seen:
+            assert line == expected[line["step"]]
+        assert {line["step"] for line in seen} == set(expected)
+        redone += len(seen) - len(expected)
+    assert newest(broken) == newest(whole)
+    return redone
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("workers", "kills"), [(1, 4), (2, 3)])
+def test_a_killed_run_is_bit_equal_to_one_never_stopped(warm: Warm, tmp_path: Path, workers: int, kills: int) -> None:
+    plan = plan_for(steps=60, workers=workers)
+    whole = never_stopped(warm, tmp_path / "whole", plan)
+    broken = RunFolder(tmp_path / "broken")
+    killed_again_and_again(warm, broken, plan, kills, seed=workers)
+    check_bit_equal(whole, broken, workers)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hundred_kills_leave_the_series_bit_equal(warm: Warm, tmp_path: Path, workers: int) -> None:
+    plan = plan_for(steps=1500, workers=workers, save_every=5)
+    whole = never_stopped(warm, tmp_path / "whole", plan)
+    broken = RunFolder(tmp_path / "broken")
+    killed_again_and_again(warm, broken, plan, 100, seed=workers)
+    assert check_bit_equal(whole, broken, workers) > 0
+
+
+@pytest.mark.integration
+def test_two_four_and_one_workers_see_every_block_once(warm: Warm, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", blocks=8 * 24)
+    steps, stops = 24, (7, 15)
+    for attempt, (workers, stop_after) in enumerate(zip((2, 4, 1), (*stops, steps), strict=True)):
+        jobs = folder.gang(plan_for(steps=steps, workers=workers), attempt)
+        pids = [warm.start(job) for job in jobs]
+        if stop_after < steps:
+            stop_when(jobs[-1], pids[-1], stop_after)
+        codes = [warm.wait(pid) for pid in pids]
+        assert set(codes) == {0 if stop_after == steps else EXIT_CODES["Stopped"]}, reports(jobs)
+        found = [job.report() for job in jobs]
+        assert len({(report.step, report.saved_step) for report in found}) == 1
+        assert found[0].saved_step == found[0].step
+    trained = trained_blocks(folder)
+    assert sorted(trained) == list(range(1, steps + 1))
+    counts = Counter(block for blocks in trained.values() for block in blocks)
+    assert counts == Counter(range(8 * 24))
+
+
+def stop_when(job: Job, pid: int, step: int) -> None:
+    """Ask one worker to stop as soon as it has recorded a step; all of its gang end at a common one."""
+    deadline = time.monotonic() + 60
+    while not any(line.get("step") == step for line in lines_of(job.series)):
+        assert time.monotonic() < deadline, f"step {step} did not come; {reports([job])}"
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGTERM)
+
+
+def trained_blocks(folder: RunFolder) -> dict[int, list[int]]:
+    """Blocks of each step that was done, over all ranks and attempts."""
+    given: dict[int, list[int]] = {}
+    for path in (folder.root / "work").glob("blocks-*"):
+        for step, *blocks in map(json.loads, path.read_text().splitlines()):
+            given.setdefault(step, []).extend(blocks)
+    done = {int(str(line["step"])) for line in lines_of(folder.root / "work" / "series-0") if "step" in line}
+    return {step: blocks for step, blocks in given.items() if step in done}

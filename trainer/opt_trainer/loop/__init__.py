@@ -1,0 +1,1 @@
+"""Steps, one after another: compute, agree, update, save, validate, until the end or until asked to stop."""

@@ -1,0 +1,211 @@
+"""One worker's life: check, join, load, train, save, report. Callable in a forked child that has torch imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+
+import torch
+
+from opt_api.documents.exit_report import EXIT_CODES, ExitCause, ExitReport
+from opt_api.documents.manifests import Lineage
+from opt_store import open_store
+from opt_trainer.checkpoint.fence import hold
+from opt_trainer.checkpoint.peers import Alone, GroupPeers, Peers
+from opt_trainer.checkpoint.restore import CheckpointRestorer
+from opt_trainer.checkpoint.saver import CheckpointSaver, SaveSettings
+from opt_trainer.data.dataset import Dataset, open_dataset
+from opt_trainer.data.loader import BlockLoader
+from opt_trainer.data.order import DataOrder
+from opt_trainer.loop.evaluation import Evaluation
+from opt_trainer.loop.loop import End, Loop, Parts
+from opt_trainer.loop.running import fresh, resumed
+from opt_trainer.loop.step import TrainStep
+from opt_trainer.loop.tensors import saved_tensors
+from opt_trainer.parallelism.build import WorkerModel, build, initial_values
+from opt_trainer.program import ending
+from opt_trainer.program.config import WorkerConfig
+from opt_trainer.program.gang import joined
+from opt_trainer.program.inbox import ChangeFolder, NoChanges
+from opt_trainer.program.preflight import check_plan
+from opt_trainer.program.stopping import StopFlag, listening
+from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.state import LocalTensor, LoopState, RunIdentity, Telemetry
+
+MakeTelemetry = Callable[[WorkerConfig, RunIdentity], Telemetry]
+
+CLOSE_SECONDS = 10.0
+"""What a worker that failed gives a save that is under way."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the report says, whenever it must be written."""
+
+    step: int = 0
+    saved_step: int | None = None
+
+
+@dataclass(slots=True)
+class _Life:
+    """What the steps of a worker's life hand on."""
+
+    config: WorkerConfig
+    flag: StopFlag
+    telemetry: Telemetry
+    identity: RunIdentity
+    progress: _Progress = field(default_factory=_Progress)
+
+
+def run(config: WorkerConfig, make_telemetry: MakeTelemetry) -> ExitReport:
+    """Train until the plan's end or until stopped; the report is also written to `config.report_path`.
+
+    Never raises for what goes wrong in the run: that is what the report is for. Call it in the main thread, since it
+    listens for SIGTERM.
+    """
+    progress = _Progress()
+    flag = StopFlag(config.stop_seconds, lambda: _end_now(config, progress))
+    identity = RunIdentity(config.plan.name, config.attempt, config.rank, config.world_size, _lineage(config))
+    with listening(flag):
+        try:
+            check_plan(config.plan, config.world_size)
+            _settle(config)
+            telemetry = make_telemetry(config, identity)
+            try:
+                end = _train(_Life(config, flag, telemetry, identity, progress))
+            finally:
+                telemetry.close()
+            report = _ended(config, progress, end)
+        except Exception as problem:  # noqa: BLE001 - every end has a report
+            report = _report(config, progress, ending.cause_of(problem), ending.message_of(problem))
+        ending.write(report, config.report_path)
+    return report
+
+
+def _train(life: _Life) -> End:
+    config, plan = life.config, life.config.plan
+    with ExitStack() as open_things:
+        with life.telemetry.section("init"):
+            open_things.enter_context(joined(config))
+            dataset = _dataset(config)
+            worker = build(plan, config.rank)
+            optimiser = Optimiser(worker.parts, plan.recipe)
+            tensors = saved_tensors(worker, optimiser)
+        with life.telemetry.section("load"):
+            state, parent = _load(life, worker, optimiser, tensors)
+        life.progress.step, life.progress.saved_step = state.step, state.step if parent else None
+        loader = _loader(config, worker, dataset)
+        open_things.callback(loader.close)
+        saver = _saver(life, dataset, parent)
+        open_things.callback(saver.close, CLOSE_SECONDS)
+        saver.prepare(tensors)
+        parts = Parts(
+            train=TrainStep(plan, worker, optimiser),
+            evaluation=Evaluation(plan, worker, loader, loader.sources),
+            loader=loader,
+            tensors=tensors,
+            saver=saver,
+            telemetry=life.telemetry,
+            changes=ChangeFolder(config.changes) if config.changes else NoChanges(),
+            stop=life.flag,
+            workers=config.world_size,
+            rank=config.rank,
+        )
+        end = _loop(life, Loop(plan, parts, state))
+        with life.telemetry.section("shutdown"):
+            _wait(life, saver, stopped=end.stopped)
+        return end
+
+
+def _loop(life: _Life, loop: Loop) -> End:
+    try:
+        return loop.run()
+    finally:
+        life.progress.step = loop.state.step
+
+
+def _wait(life: _Life, saver: CheckpointSaver, *, stopped: bool) -> None:
+    """Until the last save is durable; a stop leaves it the bound, less what the process needs to end."""
+    config = life.config
+    bound = config.stop_seconds * 0.9 if stopped else config.plan.resilience.section_deadlines.save
+    saved = saver.wait(bound)
+    life.progress.saved_step = saved if saved is not None else life.progress.saved_step
+
+
+def _dataset(config: WorkerConfig) -> Dataset:
+    folder, _, name = config.dataset.rpartition("/")
+    return open_dataset(open_store(folder), name, config.work / "shards", config.plan, config.dataset_digest)
+
+
+def _loader(config: WorkerConfig, worker: WorkerModel, dataset: Dataset) -> BlockLoader:
+    plan, place = config.plan, worker.place
+    order = DataOrder(dataset.manifest.train_blocks, plan.recipe.batch_sequences, plan.data.seed)
+    return BlockLoader(dataset, order, place.data_rank, place.data_parallel)
+
+
+def _load(
+    life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors: list[LocalTensor]
+) -> tuple[LoopState, str | None]:
+    """State of the newest good checkpoint, with its digest; of a fresh run where there is none."""
+    config, plan = life.config, life.config.plan
+    store = config.store.open()
+    peers: Peers = Alone() if config.world_size == 1 else GroupPeers()
+    if peers.first:
+        hold(store, life.identity.run, config.attempt)
+    restorer = CheckpointRestorer(store, life.identity, plan.architecture, peers=peers)
+    restored = restorer.restore(tensors)
+    if restored is None:
+        initial_values(worker, plan.recipe.seed)
+        return fresh(plan), None
+    optimiser.restored()
+    worker.publish()
+    return resumed(plan, restored.state), restored.lineage_parent
+
+
+def _saver(life: _Life, dataset: Dataset, parent: str | None) -> CheckpointSaver:
+    plan = life.config.plan
+    lineage = life.identity.lineage.model_copy(update={"dataset": dataset.digest, "parent": parent})
+    settings = SaveSettings(plan.architecture, life.config.store, plan.checkpointing)
+    return CheckpointSaver(replace(life.identity, lineage=lineage), settings)
+
+
+def _lineage(config: WorkerConfig) -> Lineage:
+    return Lineage(code_version=version("opt-operator"), plan=config.plan.digest(), identity=config.plan.identity)
+
+
+def _settle(config: WorkerConfig) -> None:
+    """Threads and determinism. On CUDA atomic sums are off, so that a resumed run is bit-equal there, too."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.plan.layout.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(True)
+
+
+def _ended(config: WorkerConfig, progress: _Progress, end: End) -> ExitReport:
+    total = config.plan.recipe.total_steps
+    if end.stopped:
+        return _report(config, progress, "Stopped", f"asked to stop after step {end.state.step} of {total}")
+    return _report(config, progress, "Completed", f"all {total} steps are done")
+
+
+def _report(config: WorkerConfig, progress: _Progress, cause: ExitCause, message: str) -> ExitReport:
+    return ExitReport(
+        cause=cause,
+        message=message,
+        attempt=config.attempt,
+        rank=config.rank,
+        step=progress.step,
+        saved_step=progress.saved_step,
+    )
+
+
+def _end_now(config: WorkerConfig, progress: _Progress) -> None:
+    """The bound of a stop is over: report, and end without cleaning up."""
+    message = f"asked to stop, and did not end within {config.stop_seconds:.0f} s; the step under way is lost"
+    ending.write(_report(config, progress, "Stopped", message), config.report_path)
+    os._exit(EXIT_CODES["Stopped"])
