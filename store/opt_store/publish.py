@@ -6,10 +6,12 @@ A set of objects exists only if its manifest does. Whatever is killed before tha
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from opt_store.digest import digest_of
 from opt_store.errors import Corrupt, NotFound, PreconditionFailed
 from opt_store.interface import ObjectInfo, Source, Store
+from opt_store.source import digest_of_source, source_bytes
 
 _CHECKS_AT_ONCE = 8
 
@@ -22,7 +24,7 @@ def stage(store: Store, prefix: str, objects: Mapping[str, Source]) -> list[Obje
     Raises:
         StoreError: See `Store.upload`.
     """
-    return [store.upload(f"{prefix}/{name}", source) for name, source in objects.items()]
+    return [_stage_one(store, f"{prefix}/{name}", source) for name, source in objects.items()]
 
 
 def commit(store: Store, manifest_key: str, manifest: bytes, objects: Sequence[ObjectInfo]) -> ObjectInfo:
@@ -59,6 +61,14 @@ def sweep(store: Store, prefix: str, keep: Iterable[str]) -> list[str]:
     for key in doomed:
         store.delete(key)
     return doomed
+
+
+def _stage_one(store: Store, key: str, source: Source) -> ObjectInfo:
+    with suppress(NotFound):
+        found = store.stat(key)
+        if found.size == source_bytes(source) and found.digest == digest_of_source(source):
+            return found
+    return store.upload(key, source)
 
 
 def _check(store: Store, manifest_key: str, wanted: ObjectInfo) -> None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from minio import Minio
@@ -31,7 +31,7 @@ class S3Server:
     port: int
     bucket: str
     access_key: str = "test-access-key"
-    secret_key: str = "test-secret-key-of-a-server-on-loopback"
+    secret_key: str = field(default="test-secret-key-of-a-server-on-loopback", repr=False)
 
     @property
     def endpoint(self) -> str:

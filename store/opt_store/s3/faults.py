@@ -94,7 +94,9 @@ def judge(fault: Exception) -> Verdict | None:
     if isinstance(fault, DamagedError):
         return _DAMAGED
     reason = _tls_fault(fault)
-    if reason is not None and reason.reason == "WRONG_VERSION_NUMBER":  # HTTPS spoken to a plain HTTP port
+    if (
+        reason is not None and getattr(reason, "reason", None) == "WRONG_VERSION_NUMBER"
+    ):  # HTTPS spoken to a plain HTTP port
         return NOT_S3
     return next((verdict for kinds, verdict in _BY_TYPE if isinstance(reason or fault, kinds)), None)
 
