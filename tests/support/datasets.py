@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from opt_api.documents.manifests import DatasetManifest, Lineage, ObjectEntry, ShardEntry, TokenizerEntry
+from opt_api.documents.manifests import DatasetManifest, Lineage, ObjectEntry, ShardEntry, SourceEntry, TokenizerEntry
+from opt_dataprep.packing.blocks import batch_of, block_schema
 from opt_store import Store, digest_of
 
 NO_DIGEST = digest_of(b"")
@@ -17,12 +18,21 @@ def tokens_of_block(block: int, width: int, vocabulary: int, salt: int = 0) -> n
 
 
 def shard_bytes(rows: np.ndarray, batches: int = 1) -> bytes:
-    kind = pa.list_(pa.uint16(), rows.shape[1])
+    """Every block holds two documents of source object 0, the first begun in the block before."""
+    width = rows.shape[1]
+    schema = block_schema(width)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, pa.schema([pa.field("tokens", kind, nullable=False)])) as writer:
-        for part in np.array_split(rows, batches):
-            column = pa.FixedSizeListArray.from_arrays(pa.array(part.reshape(-1)), type=kind)
-            writer.write_batch(pa.record_batch([column], schema=pa.schema([pa.field("tokens", kind, nullable=False)])))
+    with pa.ipc.new_file(sink, schema) as writer:
+        for numbers in np.array_split(np.arange(len(rows)), batches):
+            places = [
+                [
+                    {"object": 0, "position": 100 * n, "length": 50, "start": 0, "skipped": 5},
+                    {"object": 0, "position": 100 * n + 50, "length": 50, "start": width // 2, "skipped": 0},
+                ]
+                for n in numbers.tolist()
+            ]
+            documents = pa.array(places, type=schema.field("documents").type)
+            writer.write_batch(batch_of(rows[numbers], documents, width))
     return sink.getvalue().to_pybytes()
 
 
@@ -60,7 +70,7 @@ def write_dataset(
         seed=1,
         parameters=NO_DIGEST,
         tokenizer=TokenizerEntry(vocabulary_size=vocabulary, vocab=entry, merges=entry),
-        sources=(),
+        sources=(SourceEntry(source="manual", uri="file:///pages", etag="e", size=1, parts=1),),
         counts=(),
         train_blocks=sum(train),
         validation_blocks=sum(held_out.values()),

@@ -19,13 +19,13 @@ def store(tmp_path):
     return open_store((tmp_path / "store").as_uri())
 
 
-def plan(**architecture) -> Plan:
-    return tiny_plan(sequence_length=16, **architecture)
+def plan() -> Plan:
+    return tiny_plan(model={"vocabularySize": 1000})
 
 
 def test_a_fitting_data_set_opens(store, tmp_path):
     manifest = write_dataset(store, "data")
-    dataset = open_dataset(store, "data/manifest.json", tmp_path / "c", plan(vocabulary_size=1000), manifest.digest())
+    dataset = open_dataset(store, "data/manifest.json", tmp_path / "c", plan(), manifest.digest())
     assert dataset.digest == manifest.digest()
     assert len(dataset.train()) == 12
     assert {name: len(blocks) for name, blocks in dataset.validation().items()} == {"books": 2, "manual": 3}
@@ -42,14 +42,14 @@ def test_a_fitting_data_set_opens(store, tmp_path):
 def test_what_does_not_fit_is_named_with_both_numbers(store, tmp_path, made, message):
     write_dataset(store, "data", **made)
     with pytest.raises(BadData, match=message):
-        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(vocabulary_size=1000))
+        open_dataset(store, "data/manifest.json", tmp_path / "c", plan())
 
 
 def test_a_manifest_that_lost_a_shard_is_refused(store, tmp_path):
     manifest = write_dataset(store, "data")
     store.put("data/manifest.json", manifest.model_copy(update={"shards": manifest.shards[1:]}).to_bytes())
     with pytest.raises(BadData, match="shards hold 5 training blocks, the manifest says 12"):
-        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(vocabulary_size=1000))
+        open_dataset(store, "data/manifest.json", tmp_path / "c", plan())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"kind":"Plan","version":1}'])
@@ -57,10 +57,10 @@ def test_a_missing_or_foreign_manifest_is_refused(store, tmp_path, content):
     if content is not None:
         store.put("data/manifest.json", content)
     with pytest.raises(BadData, match=r"data/manifest\.json"):
-        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(vocabulary_size=1000))
+        open_dataset(store, "data/manifest.json", tmp_path / "c", plan())
 
 
 def test_another_digest_than_the_expected_one_is_refused(store, tmp_path):
     manifest = write_dataset(store, "data")
     with pytest.raises(BadData, match=rf"{manifest.digest()}.*{NO_DIGEST}"):
-        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(vocabulary_size=1000), NO_DIGEST)
+        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(), NO_DIGEST)

@@ -23,6 +23,8 @@ Progress = Callable[[int, int], None]
 
 TOKENS = "tokens"
 """Column of a shard: FixedSizeList<uint16>[tokens per block], without nulls."""
+DOCUMENTS = "documents"
+"""Column of a shard: which documents each block holds, and where."""
 
 
 class ShardCache:
@@ -88,9 +90,14 @@ class Blocks:
             raise IndexError(f"block {block}: the split has blocks 0 to {len(self) - 1}")
         return shard, block - shard.first_block
 
-    def local_path(self, shard: ShardEntry) -> Path:
-        """Local file of a shard."""
-        return self._cache.path(shard)
+    def documents(self, block: int) -> list[dict[str, int]]:
+        """Documents that a block holds, in order.
+
+        Each with `object` (index into the manifest's sources), `position` and `length` there, the first token `start`
+        that is its own, and how many of its tokens came before the block (`skipped`).
+        """
+        shard, row = self.locate(block)
+        return self._rows(shard).documents(row)
 
     def read(self, blocks: Sequence[int]) -> npt.NDArray[np.int64]:
         """Tokens of the blocks, of shape (len(blocks), tokens per block)."""
@@ -114,16 +121,23 @@ class MappedShard:
     """
 
     def __init__(self, path: Path, shard: ShardEntry, width: int) -> None:
-        column = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column(TOKENS)
-        wanted = pa.list_(pa.uint16(), width)
-        if not column.type.equals(wanted) or len(column) != shard.blocks or column.null_count:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        column = table.column(TOKENS)
+        kind, found = column.type, len(column)
+        shaped = pa.types.is_fixed_size_list(kind) and kind.list_size == width and kind.value_type.equals(pa.uint16())
+        if not shaped or found != shard.blocks or column.null_count:
             raise Corrupt(
-                f"shard {shard.key!r}, column {TOKENS!r}: found {len(column)} rows of {column.type} with "
-                f"{column.null_count} nulls, the manifest says {shard.blocks} rows of {wanted}; prepare it again"
+                f"shard {shard.key!r}, column {TOKENS!r}: found {found} rows of {kind} with {column.null_count} nulls, "
+                f"the manifest says {shard.blocks} rows of fixed_size_list<uint16>[{width}]; prepare it again"
             )
+        self._documents = table.column(DOCUMENTS)
         values = [cast("Any", chunk).flatten().to_numpy() for chunk in column.chunks]
         self._batches: list[npt.NDArray[np.uint16]] = [v.reshape(-1, width) for v in values]
         self._ends = np.cumsum([len(b) for b in self._batches])
+
+    def documents(self, row: int) -> list[dict[str, int]]:
+        """Documents of a row, in order."""
+        return cast("list[dict[str, int]]", self._documents[row].as_py())
 
     def __getitem__(self, row: int) -> npt.NDArray[np.uint16]:
         batch = int(np.searchsorted(self._ends, row, side="right"))
