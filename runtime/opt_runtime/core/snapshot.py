@@ -71,8 +71,9 @@ class WorkerView:
 
     @property
     def step(self) -> int:
-        """Steps done as far as known."""
-        return self.heartbeat.step if self.heartbeat else 0
+        """Steps done as far as known; its last word may have come before its last heartbeat."""
+        said = self.exit.report.step if self.exit and self.exit.report else 0
+        return max(said, self.heartbeat.step if self.heartbeat else 0)
 
     def seconds_in_section(self, now: float) -> float:
         """How long it has been there, silence since the last heartbeat included."""

@@ -47,6 +47,8 @@ class RuntimeEvent(Document):
     """Hosts of the attempt, in the order of their ranks."""
     step: LongWhole | None = None
     """Highest step ever reached, or the step of a failure or an intervention."""
+    trajectory: Whole | None = None
+    """Number of the attempt that last began from the store: the course of the run that memory copies belong to."""
     values: RunningValues | None = None
     change: LongWhole | None = None
     """Sequence number of the newest live change."""

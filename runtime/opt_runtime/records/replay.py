@@ -25,6 +25,7 @@ class RunState:
     paused_for: Cause | None = None
     suspend: bool = False
     gang: tuple[str, ...] = ()
+    trajectory: int = 0
     started: float = 0.0
     ledger: HostLedger = field(default_factory=HostLedger)
     failures: tuple[Failure, ...] = ()
@@ -33,6 +34,7 @@ class RunState:
     change: int = 0
     highest_step: int = 0
     goodput: Mapping[str, float] = field(default_factory=dict)
+    goodput_at: float = 0.0
     coordinators: int = 0
 
 
@@ -71,6 +73,7 @@ def _attempt(state: RunState, event: RuntimeEvent) -> RunState:
         phase="running",
         paused_for=None,
         gang=event.gang,
+        trajectory=event.trajectory if event.trajectory is not None else state.trajectory,
         started=event.time,
         values=event.values or state.values,
     )
@@ -99,6 +102,7 @@ def _progress(state: RunState, event: RuntimeEvent) -> RunState:
         state,
         highest_step=max(state.highest_step, event.step or 0),
         goodput=event.goodput or state.goodput,
+        goodput_at=event.time,
         values=event.values or state.values,
         change=max(state.change, event.change or 0),
     )

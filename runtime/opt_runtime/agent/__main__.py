@@ -1,0 +1,36 @@
+"""`python -m opt_runtime.agent`: the agent as a program, in a pod or on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+
+from opt_runtime.agent.agent import Agent, HostIdentity
+from opt_runtime.linux import die_with_parent
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(prog="opt_runtime.agent")
+    parser.add_argument("--run", required=True, help="name of the training")
+    parser.add_argument("--host", required=True, help="name of this host")
+    parser.add_argument("--hardware", required=True, help="provider id, serial or GPU UUID of the machine")
+    parser.add_argument("--domain", default="", help="failure domain of the host")
+    parser.add_argument("--directory", type=Path, required=True, help="scratch folder")
+    parser.add_argument("--coordinator", required=True, help="host:port")
+    parser.add_argument("--entry", required=True, help="worker entry, package.module:function")
+    parser.add_argument("--workers", type=int, default=1, help="workers of this host")
+    parser.add_argument("--listen", default="127.0.0.1:0", help="host:port of the agent's own server")
+    parser.add_argument("--die-with-parent", action="store_true")
+    options = parser.parse_args()
+    if options.die_with_parent:
+        die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    options.directory.mkdir(parents=True, exist_ok=True)
+    identity = HostIdentity(options.run, options.host, options.hardware, options.domain, options.directory)
+    Agent(identity, options.coordinator, options.entry, options.workers, options.listen).run()
+
+
+if __name__ == "__main__":
+    main()

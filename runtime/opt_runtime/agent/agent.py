@@ -1,0 +1,211 @@
+"""The agent itself: carry out the newest orders, report what is. Losing the coordinator changes nothing here."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from opt_api.documents.exit_report import ExitReport
+from opt_api.documents.heartbeat import Heartbeat
+from opt_runtime.agent.copies import Copies, NoCopy
+from opt_runtime.agent.workers import Workers
+from opt_runtime.messages import AgentReport, Copy, Orders, WorkerOrder
+from opt_runtime.wire import Client, Gone, Server
+from opt_runtime.worker.context import CHANGES_FOLDER
+
+LONG_POLL_S = 10.0
+RETRY_S = 0.2
+MIN_GAP_S = 0.01
+BEATS_KEPT = 4096
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HostIdentity:
+    """Who this host is.
+
+    Attributes:
+        run: Training it serves.
+        host: Its name.
+        hardware: The machine, whatever its name.
+        domain: Hosts of one domain may fail together.
+        directory: Its scratch folder.
+    """
+
+    run: str
+    host: str
+    hardware: str
+    domain: str
+    directory: Path
+
+
+class Agent:
+    """One host's agent.
+
+    Args:
+        identity: Who it is.
+        coordinator: `host:port` of the coordinator.
+        entry: Import string of the worker entry.
+        workers: Workers of this host.
+        listen: `host:port` of its own server; port 0 takes a free one.
+    """
+
+    def __init__(self, identity: HostIdentity, coordinator: str, entry: str, workers: int, listen: str) -> None:
+        self._identity, self._coordinator = identity, Client(coordinator)
+        self._copies = Copies(workers)
+        self._server = Server(listen, self._copies.routes())
+        self._beats: deque[Heartbeat] = deque(maxlen=BEATS_KEPT)
+        self._dirty = threading.Event()
+        self._ended = threading.Event()
+        self._orders: queue.SimpleQueue[Orders] = queue.SimpleQueue()
+        self._newest = Orders(number=0, state="idle")
+        self._done = 0
+        self._phases: dict[str, float] = {}
+        self._workers = Workers(entry, self._copies, self._on_beat, self._dirty.set)
+
+    def run(self) -> None:
+        """Serve until ordered to leave."""
+        self._server.start()
+        for work in (self._report_all, self._poll_all):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        while not self._ended.is_set():
+            orders = self._orders.get()
+            if orders.number > self._newest.number or orders.attempt > self._newest.attempt:
+                before, self._newest = self._newest, orders
+                CARRY_OUT[orders.state](self, before, orders)
+                self._done = orders.number
+                self._dirty.set()
+        self._server.stop()
+
+    def _run_gang(self, before: Orders, orders: Orders) -> None:
+        self._write_changes(orders)
+        if orders.attempt == before.attempt and before.state == "run":
+            self._copies.partner(orders.partner) if orders.partner != before.partner else None
+            return
+        began = time.monotonic()
+        self._workers.collect_stacks(orders.stacks)
+        stacks = time.monotonic()
+        self._workers.kill()
+        killed = time.monotonic()
+        started = self._start(orders)
+        self._phases = {"stacks": stacks - began, "kill": killed - stacks, "start": time.monotonic() - killed}
+        log.info("attempt", attempt=orders.attempt, ranks=[r.rank for r in orders.ranks], started=started)
+
+    def _start(self, orders: Orders) -> bool:
+        self._copies.partner(orders.partner)
+        self._copies.keep(orders.trajectory, orders.restore_step if orders.from_memory else None)
+        told = [self._worker_order(orders, index) for index in range(len(orders.ranks))]
+        try:
+            if orders.from_memory and orders.restore_step is not None:
+                for index, placed in enumerate(orders.ranks):
+                    wanted = Copy(rank=placed.rank, step=orders.restore_step, trajectory=orders.trajectory)
+                    self._copies.bring(index, wanted, placed.source)
+            self._workers.start(told)
+        except (NoCopy, OSError) as fault:
+            words = f"{type(fault).__name__}: {fault}"[:1000]
+            report = ExitReport(cause="Internal", message=words, attempt=orders.attempt, rank=told[0].rank, step=0)
+            self._workers.fail(told, report)
+            return False
+        return True
+
+    def _worker_order(self, orders: Orders, index: int) -> WorkerOrder:
+        rank, directory = orders.ranks[index].rank, self._identity.directory
+        return WorkerOrder(
+            run=self._identity.run,
+            host=self._identity.host,
+            attempt=orders.attempt,
+            trajectory=orders.trajectory,
+            rank=rank,
+            local_rank=index,
+            world_size=orders.world_size,
+            rendezvous=orders.rendezvous,
+            restore_step=orders.restore_step,
+            from_memory=orders.from_memory,
+            values=orders.values,
+            directory=str(directory),
+            log=str(directory / f"attempt-{orders.attempt}-rank-{rank}.log"),
+        )
+
+    def _save_and_stop(self, _: Orders, __: Orders) -> None:
+        self._workers.terminate()
+
+    def _idle(self, _: Orders, __: Orders) -> None:
+        self._workers.kill()
+
+    def _leave(self, _: Orders, __: Orders) -> None:
+        self._workers.kill()
+        self._ended.set()
+
+    def _write_changes(self, orders: Orders) -> None:
+        """One file for each live change; a reader sees it whole or not at all."""
+        folder = self._identity.directory / CHANGES_FOLDER
+        folder.mkdir(exist_ok=True)
+        for change in orders.changes:
+            path = folder / f"{change.sequence}.json"
+            fresh = path.with_suffix(".new")
+            fresh.write_bytes(change.to_bytes())
+            fresh.replace(path)
+
+    def _on_beat(self, beat: Heartbeat) -> None:
+        self._beats.append(beat)
+        self._dirty.set()
+
+    def _report_all(self) -> None:
+        """Report whenever something happened, and at least every poll interval."""
+        while not self._ended.is_set():
+            self._dirty.wait(self._newest.poll_seconds)
+            self._dirty.clear()
+            report = self._report()
+            try:
+                answer = self._coordinator.ask("POST", "/report", report.to_bytes())
+                self._orders.put(Orders.from_bytes(answer))
+                time.sleep(MIN_GAP_S)
+            except (Gone, ValueError) as fault:
+                self._beats.extendleft(reversed(report.heartbeats))
+                log.debug("no coordinator", fault=str(fault))
+                time.sleep(RETRY_S)
+
+    def _poll_all(self) -> None:
+        """Hold a request open that is answered the moment there are new orders."""
+        while not self._ended.is_set():
+            path = f"/orders?host={self._identity.host}&after={self._newest.number}&wait={LONG_POLL_S}"
+            try:
+                self._orders.put(Orders.from_bytes(self._coordinator.ask("GET", path, timeout_s=LONG_POLL_S + 5)))
+            except (Gone, ValueError):
+                time.sleep(RETRY_S)
+            time.sleep(MIN_GAP_S)
+
+    def _report(self) -> AgentReport:
+        """What is, and what was said; ends are looked up before words are taken, so no word comes after its end."""
+        identity, notes = self._identity, self._workers.notes()
+        beats = [self._beats.popleft() for _ in range(len(self._beats))]
+        return AgentReport(
+            run=identity.run,
+            host=identity.host,
+            hardware=identity.hardware,
+            domain=identity.domain,
+            pid=os.getpid(),
+            address=self._server.address,
+            orders=self._done,
+            ready=self._workers.ready.is_set(),
+            workers=notes,
+            copies=self._copies.listing(),
+            heartbeats=tuple(beats),
+            phases=self._phases,
+        )
+
+
+CARRY_OUT: dict[str, Callable[[Agent, Orders, Orders], None]] = {
+    "run": Agent._run_gang,
+    "save-and-stop": Agent._save_and_stop,
+    "idle": Agent._idle,
+    "leave": Agent._leave,
+}

@@ -1,0 +1,222 @@
+"""Carries out what was decided: journal first, then orders. One function for each kind of action."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from opt_api.documents.logbook import HostNote
+from opt_runtime.coordinator.ordering import Peer, gang_orders
+from opt_runtime.coordinator.recovery import Recovery
+from opt_runtime.core.actions import (
+    Action,
+    Complete,
+    MarkHost,
+    Note,
+    Pause,
+    RememberFailure,
+    StartAttempt,
+    StopGang,
+)
+from opt_runtime.core.hosts import HostEvent
+from opt_runtime.messages import AgentReport, Orders
+
+if TYPE_CHECKING:
+    from opt_runtime.coordinator.coordinator import Coordinator
+
+log = structlog.get_logger(__name__)
+
+JOINING: dict[str, HostEvent] = {"Candidate": "CheckStarted", "Suspect": "Returned"}
+"""What a report of a host in this state means to the ledger."""
+
+
+class Applier:
+    """The imperative half of one coordinator; called with its lock held."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._c = coordinator
+        self._recovery: Recovery | None = None
+
+    def apply(self, action: Action) -> None:
+        """Carry out one action."""
+        log.info("action", what=type(action).__name__, action=str(action)[:400])
+        APPLY[type(action)](self, action)
+
+    def welcome(self, report: AgentReport) -> str:
+        """Take a reporting host into the ledger, as far as it has come; why it is refused, or nothing."""
+        c = self._c
+        known = c.state.ledger.entries.get(report.hardware)
+        if known is None or report.host not in known.names:
+            c.record("HostSeen", hardware=report.hardware, host=report.host)
+        _, refused = c.state.ledger.admit(report.hardware, report.host)
+        if refused:
+            log.warning("a host is refused", host=report.host, reason=refused)
+            return refused
+        host = c.observed.hosts.get(report.host)
+        fresh = host is None or host.report.pid != report.pid
+        self._bring_forward(report, fresh)
+        return ""
+
+    def hear(self, report: AgentReport) -> None:
+        """Let a running recovery hear the heartbeats of a report."""
+        for beat in report.heartbeats:
+            if self._recovery is None or beat.attempt != self._recovery.start.number:
+                continue
+            if self._recovery.hear(beat, self._c.now()):
+                self._close_recovery()
+
+    def _bring_forward(self, report: AgentReport, fresh: bool) -> None:
+        """Walk a host through the ledger's states as far as its report proves."""
+        state = self._c.state.ledger.state(report.hardware)
+        if state == "Suspect" and not fresh:
+            return
+        while event := JOINING.get(self._c.state.ledger.state(report.hardware) or ""):
+            self._mark(report.hardware, event, "its agent reports")
+        if self._c.state.ledger.state(report.hardware) == "BurnIn" and report.ready:
+            self._mark(report.hardware, "CheckPassed", "its warm parent has run a step")
+
+    def _mark(self, hardware: str, event: HostEvent, reason: str, *, fault: bool = False) -> None:
+        if self._c.state.ledger.allows(hardware, event):
+            self._c.record("HostMarked", hardware=hardware, host_event=event, reason=reason[:1000], fault=fault)
+
+    def _start(self, start: StartAttempt) -> None:
+        c, now = self._c, self._c.now()
+        before = c.snapshot()
+        self._close_recovery()
+        progress = max((c.observed.last_progress(host, 0.0) for host in before.gang), default=0.0) or now
+        if not start.restore.sources:
+            c.trajectory = start.number
+        c.record(
+            "AttemptStarted",
+            attempt=start.number,
+            gang=start.hosts,
+            cause=start.cause,
+            values=start.values,
+            trajectory=c.trajectory,
+        )
+        if start.changes:
+            c.record("Intervened", step=c.course.trigger.step if c.course.trigger else 0)
+        self._assign(start, before.gang, progress, now)
+        self._recovery = Recovery(start, progress, now, c.observed.highest_step, self._notes(start))
+        self._follow_divergence(start)
+        c.stopping = False
+        c.observed.begin(start.number, start.hosts, before.workers_per_host, now, start.restore.step)
+        self._send(start, before.workers_per_host)
+
+    def _follow_divergence(self, start: StartAttempt) -> None:
+        course = self._c.course
+        again = course.trigger is not None and start.rung == 1 and start.restore.step == course.trigger.step - 1
+        course.run_again(self._c.observed) if again and course.rerun == "none" else course.close()
+
+    def _assign(self, start: StartAttempt, gang: tuple[str, ...], progress: float, now: float) -> None:
+        """Ledger of hosts and goodput clocks: who joins, who stays, who leaves."""
+        c = self._c
+        for name, host in c.observed.hosts.items():
+            if name in start.hosts:
+                self._mark(host.report.hardware, "Assigned", f"attempt {start.number}")
+                if name in gang:
+                    c.observed.goodput.switch(name, "detect", progress)
+                c.observed.goodput.switch(name, "reschedule", now)
+            elif host.gone:
+                c.observed.goodput.leave(name, now)
+            else:
+                self._mark(host.report.hardware, "Released", f"attempt {start.number} goes on without")
+                c.observed.goodput.switch(name, "idle_spare", now)
+
+    def _send(self, start: StartAttempt, per_host: int) -> None:
+        c = self._c
+        c.number += 1
+        hosts = {n: h for n, h in c.observed.hosts.items() if not h.gone}
+        peers = {name: Peer(name, h.report.address, h.report.domain) for name, h in hosts.items()}
+        values = c.state.values
+        gang = gang_orders(start, c.trajectory, per_host, peers, c.settings.rendezvous, values, c.changes, c.number)
+        idle = Orders(number=c.number, state="idle", attempt=start.number)
+        c.orders = {**{name: idle for name in c.observed.hosts if name not in gang}, **gang}
+
+    def _notes(self, start: StartAttempt) -> tuple[HostNote, ...]:
+        c = self._c
+        names = dict.fromkeys((*start.culprits, *start.hosts))
+        found = [(name, c.observed.hosts.get(name)) for name in names]
+        return tuple(
+            HostNote(
+                name=name,
+                hardware=host.report.hardware if host else "",
+                verdict="cause" if name in start.culprits else "",
+            )
+            for name, host in found
+        )
+
+    def _close_recovery(self) -> None:
+        if self._recovery is not None:
+            self._c.note(**self._recovery.entry())
+            self._recovery = None
+
+    def _mark_host(self, action: MarkHost) -> None:
+        self._mark(action.hardware, action.event, action.reason, fault=action.fault)
+        if action.event == "Lost":
+            for name, host in self._c.observed.hosts.items():
+                if host.report.hardware == action.hardware:
+                    self._c.observed.goodput.leave(name, self._c.now())
+
+    def _remember(self, action: RememberFailure) -> None:
+        self._c.record("Failed", cause=action.cause, step=action.step)
+
+    def _note(self, action: Note) -> None:
+        self._c.note(cause=action.cause, summary=action.evidence[0], evidence=action.evidence)
+        self._c.course.close()
+
+    def _pause(self, action: Pause) -> None:
+        c = self._c
+        self._close_recovery()
+        c.record("Paused", cause=action.cause, reason="; ".join(action.evidence)[:1000])
+        words = f"paused: {action.evidence[0]}"
+        c.note(cause=action.cause, rung=5, summary=words, evidence=action.evidence, from_step=c.observed.highest_step)
+        self._stand_down("idle")
+
+    def _stop(self, action: StopGang) -> None:
+        c = self._c
+        c.stopping = True
+        log.info("the gang saves and stops", reason=action.reason)
+        c.number += 1
+        for name in c.state.gang:
+            if name in c.orders:
+                changed: dict[str, Any] = {"number": c.number, "state": "save-and-stop"}
+                c.orders[name] = c.orders[name].model_copy(update=changed)
+            else:
+                c.orders[name] = Orders(number=c.number, state="save-and-stop", attempt=c.state.attempt)
+
+    def _complete(self, _: Complete) -> None:
+        c = self._c
+        self._close_recovery()
+        c.save_progress()
+        c.record("Completed", reason="every rank came to its end")
+        seconds = c.observed.goodput.state(c.now())
+        c.note(
+            cause="Completed", summary="every rank came to its end", to_step=c.observed.highest_step, seconds=seconds
+        )
+        self._stand_down("leave")
+
+    def _stand_down(self, state: Any) -> None:
+        """No gang any more: all hosts are told, and count as spares."""
+        c = self._c
+        c.number += 1
+        c.course.close()
+        c.orders = {name: Orders(number=c.number, state=state, attempt=c.state.attempt) for name in c.observed.hosts}
+        for name, host in c.observed.hosts.items():
+            self._mark(host.report.hardware, "Released", state)
+            if c.observed.goodput.current(name) is not None:
+                c.observed.goodput.switch(name, "idle_spare", c.now())
+        c.observed.end()
+
+
+APPLY: dict[type[Action], Callable[[Applier, Any], None]] = {
+    StartAttempt: Applier._start,
+    MarkHost: Applier._mark_host,
+    RememberFailure: Applier._remember,
+    Note: Applier._note,
+    Pause: Applier._pause,
+    StopGang: Applier._stop,
+    Complete: Applier._complete,
+}

@@ -1,0 +1,254 @@
+"""The coordinator: reports in, a decision, orders out. One lock; one thread decides; the store is written behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from opt_api.documents.live_change import LiveChange
+from opt_api.documents.manifests import RunningValues
+from opt_runtime.coordinator.applying import Applier
+from opt_runtime.coordinator.checkpoints import CheckpointWatch
+from opt_runtime.coordinator.divergence import TriggerCourse
+from opt_runtime.coordinator.observed import Observed
+from opt_runtime.coordinator.probe import word_of
+from opt_runtime.coordinator.settings import Settings, allowed_sizes
+from opt_runtime.core.decide import decide
+from opt_runtime.core.snapshot import GangSnapshot
+from opt_runtime.messages import AgentReport, Orders
+from opt_runtime.records.journal import RuntimeEvent, What, journal_of
+from opt_runtime.records.logbook import Logbook, entry_of
+from opt_runtime.records.replay import RunState, fold, replay
+from opt_runtime.records.scribe import Scribe
+from opt_store import Store
+
+PROGRESS_S = 5.0
+"""How often step and goodput are journalled."""
+PROBE_S = 0.2
+FAREWELL_S = 0.5
+"""So long the last orders, to leave, can still be fetched."""
+KEEP = Orders(number=0, state="idle")
+"""Number 0 is older than any orders: the agent goes on with what it has."""
+log = structlog.get_logger(__name__)
+
+
+class Coordinator:
+    """One training's coordinator. Every public method may be called from any thread.
+
+    Args:
+        settings: What to train.
+        store: Where the journal, the logbook and the checkpoints are.
+    """
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
+        self._began, self._epoch = time.monotonic(), time.time()
+        self.changed = threading.Condition(threading.RLock())
+        self.observed = Observed(settings.plan.resilience)
+        self.course = TriggerCourse()
+        self.orders: dict[str, Orders] = {}
+        self.number = int(self._epoch * 1000)
+        self.changes: tuple[LiveChange, ...] = ()
+        self.stopping = False
+        self.verified_at: float | None = None
+        self._journal, self._logbook = journal_of(store, settings.run), Logbook(store, settings.run)
+        self.state: RunState = replay(self._journal.read())
+        self.trajectory = self.state.trajectory
+        self.scribe = Scribe()
+        self.sizes = allowed_sizes(settings.plan.layout, settings.plan.recipe.batch_sequences)
+        self.checkpoints = CheckpointWatch(store, settings.run, self._on_verified)
+        self._applier = Applier(self)
+        self._woken = True
+        self._adopted = self.state.attempt if self.state.phase == "running" else 0
+        self._progress_at = 0.0
+        self._take_over()
+
+    def now(self) -> float:
+        """Seconds since the epoch on a clock that never steps back while this process lives."""
+        return self._epoch + time.monotonic() - self._began
+
+    def run(self) -> None:
+        """Decide until the training is complete, or until another coordinator has taken over."""
+        threading.Thread(target=self._probe_all, name="probe", daemon=True).start()
+        wait = 0.0
+        while not self.scribe.replaced.is_set():
+            with self.changed:
+                self.changed.wait_for(lambda: self._woken, wait)
+                self._woken = False
+                wait = self._turn()
+            if self.state.phase == "completed":
+                break
+        time.sleep(FAREWELL_S)
+        self.checkpoints.close()
+        self.scribe.close()
+
+    def take(self, report: AgentReport) -> Orders:
+        """A host's report; the answer is what it shall do."""
+        with self.changed:
+            refused = self._applier.welcome(report)
+            if refused:
+                return Orders(number=self.number + 1, state="leave")
+            self.observed.take(report, self.now(), "init" if self.state.attempt == 0 else "idle_spare")
+            if self.state.attempt == self._adopted and report.orders == 0:
+                self.observed.bury_workers(report, self.now())
+            self._applier.hear(report)
+            self.course.follow(self.observed)
+            self.wake()
+            return self.orders.get(report.host, KEEP)
+
+    def wait_for_orders(self, host: str, after: int, timeout_s: float) -> Orders:
+        """Orders newer than `after`, as soon as there are any; what there is when time runs out."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.orders.get(host, KEEP).number > after, timeout_s)
+            return self.orders.get(host, KEEP)
+
+    def wake(self) -> None:
+        """Something happened: decide again."""
+        self._woken = True
+        self.changed.notify_all()
+
+    def record(self, what: What, **fields: Any) -> None:
+        """Fold an event into the state now, and write it behind."""
+        moment = self.now()
+        writer = f"{os.getpid()}@{self._epoch:.3f}"
+
+        def make(number: int) -> RuntimeEvent:
+            return RuntimeEvent(sequence=number, writer=writer, time=moment, what=what, **fields)
+
+        self.state = fold(self.state, make(0))
+        self.scribe.put(lambda: self._journal.append(make, alone=True))
+
+    def note(self, **fields: Any) -> None:
+        """Write an entry into the logbook, behind."""
+        fields = {"attempt": self.state.attempt} | fields
+        make = entry_of(self.settings.run, **fields)
+        self.scribe.put(lambda: self._logbook.append(make))
+
+    def hand_out(self, change: LiveChange) -> None:
+        """Give a live change to the running gang and remember its values for attempts to come."""
+        self.changes = (*self.changes, change)
+        named = {name: getattr(change, name) for name in RunningValues.model_fields}
+        values = self.state.values or self.settings.first_values
+        fresh = values.model_copy(update={name: value for name, value in named.items() if value is not None})
+        self.state = replace(self.state, values=fresh)
+        self.save_progress()
+        self.number += 1
+        for host in self.state.gang:
+            if host in self.orders:
+                update = {"number": self.number, "changes": self.changes}
+                self.orders[host] = self.orders[host].model_copy(update=update)
+        self.changed.notify_all()
+
+    def snapshot(self) -> GangSnapshot:
+        """Everything there is to decide on, frozen."""
+        observed, policy, now = self.observed, self.settings.plan.resilience, self.now()
+        values = self.state.values or self.settings.first_values
+        return GangSnapshot(
+            now=now,
+            run=self.settings.run,
+            attempt=self.state.attempt,
+            phase=self.state.phase,
+            wanted_hosts=self.settings.plan.layout.hosts,
+            workers_per_host=self.settings.plan.layout.devices_per_host,
+            allowed_sizes=self.sizes,
+            policy=policy,
+            deadlines=observed.deadlines.deadlines(policy.section_deadlines),
+            silence=self.settings.silence_s,
+            hosts=observed.views(self.trajectory),
+            workers=tuple(worker for _, worker in sorted(observed.workers.items())),
+            ledger=self.state.ledger,
+            failures=self.state.failures,
+            verified_at=self.verified_at,
+            stragglers=observed.straggling(),
+            divergence=self.course.view(observed, values, self.checkpoints.views, self.state.interventions),
+            paused_for=self.state.paused_for,
+            suspend=self.state.suspend,
+            stopping=self.stopping,
+        )
+
+    def _turn(self) -> float:
+        """Decide and apply once; how long to wait until the next time at the latest."""
+        if self._adopting():
+            return 0.1
+        decision = decide(self.snapshot())
+        for action in decision.actions:
+            self._applier.apply(action)
+        self._journal_progress()
+        if decision.actions:
+            self.changed.notify_all()
+        return 0.0 if decision.actions else decision.requeue_after
+
+    def _take_over(self) -> None:
+        """Go on where the coordinator before left off; its gang runs on and is adopted as its hosts report."""
+        self.record("CoordinatorStarted")
+        now = self.now()
+        self._carry_goodput(now)
+        self.observed.highest_step = self.state.highest_step
+        if self.state.phase == "running":
+            per_host = self.settings.plan.layout.devices_per_host
+            self.observed.begin(self.state.attempt, self.state.gang, per_host, now, self.state.highest_step)
+        if self.state.coordinators > 1:
+            self.note(cause="CoordinatorLost", summary="a new coordinator took over; the gang was not touched")
+
+    def _carry_goodput(self, now: float) -> None:
+        """Go on with the clocks from where they were last written down: while nobody watched, the hosts went on.
+
+        What they did meanwhile counts as what they were doing, productive in the gang and idle elsewhere.
+        """
+        self.observed.goodput.carry(self.state.goodput, now)
+        for entry in self.state.ledger.in_state("Spare", "InUse"):
+            working = self.state.phase == "running" and entry.names[-1] in self.state.gang
+            if self.state.goodput:
+                self.observed.goodput.join(
+                    entry.names[-1], self.state.goodput_at, "productive" if working else "idle_spare"
+                )
+
+    def _adopting(self) -> bool:
+        """Whether hosts of the gang may still be about to report to this new coordinator."""
+        if self.state.phase != "running" or self.now() - self._epoch > self.settings.adopt_s:
+            return False
+        return any(host not in self.observed.hosts for host in self.state.gang)
+
+    def _journal_progress(self) -> None:
+        now = self.now()
+        if now - self._progress_at < PROGRESS_S:
+            return
+        self._progress_at = now
+        self.save_progress()
+
+    def save_progress(self) -> None:
+        """Journal step, goodput and values."""
+        self.record(
+            "Progress",
+            step=self.observed.highest_step,
+            goodput=self.observed.goodput.state(self.now()),
+            values=self.state.values,
+            change=self.changes[-1].sequence if self.changes else None,
+        )
+
+    def _on_verified(self, step: int) -> None:
+        with self.changed:
+            self.verified_at = self.now()
+            log.info("checkpoint verified", step=step)
+            self.wake()
+
+    def _probe_all(self) -> None:
+        """Ask the machines of silent hosts, outside the lock, because an answer may take its time."""
+        while not self.scribe.replaced.is_set():
+            time.sleep(PROBE_S)
+            with self.changed:
+                silent = {
+                    name: host.report.address
+                    for name, host in self.observed.hosts.items()
+                    if self.now() - host.heard > self.settings.silence_s and not host.gone
+                }
+            for name, address in silent.items():
+                if word := word_of(address):
+                    with self.changed:
+                        self.observed.hosts[name] = replace(self.observed.hosts[name], gone=word)
+                        self.wake()

@@ -1,0 +1,161 @@
+"""What has been seen of hosts and workers, folded from their reports as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from opt_api.documents.heartbeat import Heartbeat
+from opt_api.documents.logbook import GoodputClass
+from opt_api.training.resilience import ResilienceSpec
+from opt_runtime.core.deadlines import DeadlineBook
+from opt_runtime.core.goodput import GoodputLedger, class_of
+from opt_runtime.core.readings import Reading, Trigger, Watch, observe
+from opt_runtime.core.snapshot import HostView, WorkerExit, WorkerView
+from opt_runtime.core.stragglers import StragglerState, observe_step, stragglers
+from opt_runtime.messages import AgentReport, WorkerNote
+
+STEPS_WATCHED = 64
+"""Steps for which compute times of all ranks are awaited before they are given up."""
+
+
+@dataclass
+class Host:
+    """One host's newest report, when it came, and what a second source says of it."""
+
+    report: AgentReport
+    heard: float
+    gone: str = ""
+
+
+@dataclass
+class Observed:
+    """Mutable memory of the shell; everything decided on is copied out of it into a snapshot."""
+
+    policy: ResilienceSpec
+    hosts: dict[str, Host] = field(default_factory=dict)
+    workers: dict[int, WorkerView] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
+    deadlines: DeadlineBook = field(default_factory=DeadlineBook)
+    goodput: GoodputLedger = field(default_factory=GoodputLedger)
+    slow: StragglerState = field(default_factory=StragglerState)
+    watch: Watch = field(default_factory=Watch)
+    trigger: Trigger | None = None
+    losses: dict[int, float | None] = field(default_factory=dict)
+    attempt: int = 0
+    highest_step: int = 0
+    redone_below: int = 0
+    """Steps below it were done by an earlier attempt."""
+    newest: Heartbeat | None = None
+    _compute: dict[int, dict[int, float]] = field(default_factory=dict)
+
+    def begin(self, attempt: int, gang: Sequence[str], per_host: int, now: float, from_step: int | None) -> None:
+        """Watch a new attempt; nothing said of older ones counts any more."""
+        self.attempt, self.redone_below = attempt, self.highest_step
+        ranks = enumerate(host for host in gang for _ in range(per_host))
+        self.workers = {rank: WorkerView(rank, host, now) for rank, host in ranks}
+        self.pids.clear()
+        self._compute.clear()
+        self.slow = StragglerState()
+        self.trigger = None
+        self.watch = replace(self.watch, last_step=-1 if from_step is None else from_step, rising=0)
+
+    def end(self) -> None:
+        """No attempt is going on."""
+        self.workers = {}
+
+    def take(self, report: AgentReport, now: float, joining: GoodputClass) -> None:
+        """Fold in a host's report; a host that was not here before joins in the class given."""
+        host = self.hosts.get(report.host)
+        self.hosts[report.host] = Host(report, now)
+        if self.goodput.current(report.host) is None:
+            self.goodput.join(report.host, now, joining)
+        if host is not None and host.report.pid != report.pid:
+            self.bury_workers(report, now)
+        for beat in report.heartbeats:
+            if beat.attempt == self.attempt and beat.rank in self.workers:
+                self._take_beat(beat, now)
+        for note in report.workers:
+            if note.attempt == self.attempt and note.rank in self.workers:
+                self._take_note(note, now)
+
+    def bury_workers(self, report: AgentReport, now: float) -> None:
+        """The host has a new agent: the workers of the one before died with it."""
+        words = f"host {report.host} came back with a new agent; its workers had died with the old one"
+        for rank, worker in self.workers.items():
+            if worker.host == report.host and worker.exit is None:
+                self.workers[rank] = replace(worker, exit=WorkerExit(now, signal=9, stack=words))
+
+    def views(self, trajectory: int) -> tuple[HostView, ...]:
+        """All hosts, with the copies that are of the present course of the run."""
+        return tuple(
+            HostView(name, h.report.hardware, h.heard, h.gone, h.report.domain, _holds(h.report, trajectory))
+            for name, h in sorted(self.hosts.items())
+        )
+
+    def straggling(self) -> dict[int, str]:
+        """Ranks named slow, with the evidence."""
+        return stragglers(self.slow, self.policy.host_checks)
+
+    def last_progress(self, host: str, otherwise: float) -> float:
+        """When a worker of the host was last heard of alive."""
+        heard = [w.heard for w in self.workers.values() if w.host == host and w.heartbeat]
+        return max(heard, default=otherwise)
+
+    def _take_note(self, note: WorkerNote, now: float) -> None:
+        worker = self.workers[note.rank]
+        self.pids[note.rank] = note.pid
+        ended = worker.exit
+        if note.ended and ended is None:
+            ended = WorkerExit(now, note.code, note.signal, note.report, note.stack)
+        self.workers[note.rank] = replace(worker, stopped=note.stopped, exit=ended)
+
+    def _take_beat(self, beat: Heartbeat, now: float) -> None:
+        worker = self.workers[beat.rank]
+        if worker.heartbeat and beat.sequence <= worker.heartbeat.sequence:
+            return
+        if worker.heartbeat:
+            self._time_section(worker.heartbeat, beat)
+        self.workers[beat.rank] = replace(worker, heartbeat=beat, heard=now)
+        self.goodput.switch(worker.host, class_of(beat.section, beat.step, self.redone_below), now)
+        self._time_compute(beat)
+        if beat.rank == 0:
+            self._read(beat)
+        self.highest_step = max(self.highest_step, beat.step)
+
+    def _time_section(self, before: Heartbeat, beat: Heartbeat) -> None:
+        """The section before came to its end when this one began."""
+        if beat.section == before.section and beat.section_seconds >= before.section_seconds:
+            return
+        spent = beat.time - beat.section_seconds - before.time + before.section_seconds
+        self.deadlines.observe(before.section, max(spent, before.section_seconds))
+
+    def _time_compute(self, beat: Heartbeat) -> None:
+        if beat.compute_seconds is None:
+            return
+        ranks = self._compute.setdefault(beat.step, {})
+        ranks[beat.rank] = beat.compute_seconds
+        if len(ranks) == len(self.workers):
+            self.slow = observe_step(self.slow, ranks, self.policy.host_checks)
+            del self._compute[beat.step]
+        while len(self._compute) > STEPS_WATCHED:
+            del self._compute[min(self._compute)]
+
+    def _read(self, beat: Heartbeat) -> None:
+        self.newest = beat
+        if beat.loss is None and beat.loss_finite:
+            return
+        reading = Reading.of(beat)
+        self.losses[beat.step] = reading.loss
+        while len(self.losses) > STEPS_WATCHED:
+            del self.losses[min(self.losses)]
+        self.watch, trigger = observe(self.watch, reading, self.policy.divergence)
+        self.trigger = self.trigger or trigger
+
+
+def _holds(report: AgentReport, trajectory: int) -> Mapping[int, tuple[int, ...]]:
+    found: dict[int, tuple[int, ...]] = {}
+    for copy in report.copies:
+        if copy.trajectory == trajectory:
+            found[copy.rank] = (*found.get(copy.rank, ()), copy.step)
+    return found

@@ -1,0 +1,59 @@
+"""What a coordinator is told once: the plan, and where everything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from opt_api.documents.manifests import RunningValues
+from opt_api.documents.plan import LayoutPlan, Plan
+
+SILENCE_S = 1.0
+"""Without a report for so long a host counts as silent; agents report four times in that time."""
+ADOPT_S = 3.0
+"""After a restart the hosts of the gang get so long to report before anything is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One training.
+
+    Attributes:
+        plan: What is trained, on how many hosts, with which limits.
+        rendezvous: `host:port` of the TCPStore.
+        silence_s: See `SILENCE_S`.
+        adopt_s: See `ADOPT_S`.
+    """
+
+    plan: Plan
+    rendezvous: str
+    silence_s: float = SILENCE_S
+    adopt_s: float = ADOPT_S
+
+    @property
+    def run(self) -> str:
+        """Name of the training."""
+        return self.plan.name
+
+    @property
+    def first_values(self) -> RunningValues:
+        """The running fields as the plan has them."""
+        scale = self.plan.precision.loss_scale
+        return RunningValues(
+            learning_rate=self.plan.recipe.peak_learning_rate,
+            clip=self.plan.recipe.clip,
+            loss_scale_floor=scale.floor if scale else None,
+            skip_batches=self.plan.skip_batches,
+        )
+
+
+def allowed_sizes(layout: LayoutPlan, batch_sequences: int) -> tuple[int, ...]:
+    """Numbers of hosts whose data-parallel ranks share the batch evenly in whole micro batches, ascending.
+
+    Accumulation makes up for missing hosts, so the batch and with it the data order stay what they are.
+    """
+    per_host = layout.devices_per_host // layout.tensor_parallel
+
+    def fits(hosts: int) -> bool:
+        return batch_sequences % (hosts * per_host * layout.micro_batch_sequences) == 0
+
+    return tuple(hosts for hosts in range(1, layout.hosts + 1) if hosts == layout.hosts or fits(hosts))

@@ -1,0 +1,28 @@
+"""The few things that Linux knows about processes and Python's standard library does not say."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends: a host is lost whole (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def process_state(pid: int) -> str:
+    """One letter of proc(5): R running, S sleeping, D waiting for a device, T stopped, Z ended; empty for no such."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped by a signal or a tracer."""
+    return process_state(pid) in {"T", "t"}

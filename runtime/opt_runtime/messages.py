@@ -1,0 +1,123 @@
+"""What agents and coordinator say to each other. Agents report what is; orders say what shall be, whole, every time.
+
+Both are level-triggered: a report or an order that is lost is made good by the next one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from opt_api.base import Model
+from opt_api.documents.base import Document
+from opt_api.documents.exit_report import ExitReport
+from opt_api.documents.heartbeat import Heartbeat
+from opt_api.documents.live_change import LiveChange
+from opt_api.documents.manifests import RunningValues
+from opt_api.types import Count, LongWhole, Message, NonNegative, ShortText, Text, Whole
+
+
+class Copy(Model):
+    """One rank's state of one step, in the memory of a host."""
+
+    rank: Whole
+    step: LongWhole
+    trajectory: Whole
+
+
+class WorkerNote(Model):
+    """What an agent sees of one of its workers."""
+
+    rank: Whole
+    attempt: Whole
+    pid: Whole
+    stopped: bool = False
+    ended: bool = False
+    code: int | None = None
+    signal: Whole | None = None
+    report: ExitReport | None = None
+    stack: Message = ""
+
+
+class AgentReport(Document):
+    """One host's newest word."""
+
+    kind: Literal["AgentReport"] = "AgentReport"
+    version: Literal[1] = 1
+    run: Text
+    host: ShortText
+    hardware: ShortText
+    domain: ShortText = ""
+    pid: Whole
+    address: ShortText
+    """`host:port` of the agent's own server."""
+    orders: LongWhole = 0
+    """Version of the orders it has carried out."""
+    ready: bool = False
+    """Its warm parent has imported everything."""
+    workers: tuple[WorkerNote, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    heartbeats: Annotated[tuple[Heartbeat, ...], Field(max_length=10_000)] = ()
+    """Those since the last report that was answered, oldest first."""
+    phases: dict[str, NonNegative] = Field(default_factory=dict)
+    """Seconds of the last start of workers, by phase."""
+
+
+class PlacedRank(Model):
+    """One rank, and whose memory its state is taken from."""
+
+    rank: Whole
+    source: ShortText = ""
+    """Address of the agent that holds it; empty for this host's own memory, or for the store."""
+
+
+class Orders(Document):
+    """What one host shall do."""
+
+    kind: Literal["Orders"] = "Orders"
+    version: Literal[1] = 1
+    number: LongWhole
+    """Grows with every change."""
+    state: Literal["run", "save-and-stop", "idle", "leave"]
+    attempt: Whole = 0
+    trajectory: Whole = 0
+    """Copies of another trajectory are of another course of the run and are dropped."""
+    ranks: tuple[PlacedRank, ...] = ()
+    world_size: Whole = 0
+    rendezvous: ShortText = ""
+    """`host:port` of the TCPStore."""
+    restore_step: LongWhole | None = None
+    """Step to begin from; None for the newest good checkpoint."""
+    from_memory: bool = False
+    """The step lies in the memory of agents; else in the store."""
+    partner: ShortText = ""
+    """Address of the agent that keeps a copy of this host's state; empty for none."""
+    stacks: tuple[Whole, ...] = ()
+    """Ranks of the attempt before whose stacks are wanted before they are killed."""
+    values: RunningValues | None = None
+    changes: tuple[LiveChange, ...] = ()
+    poll_seconds: NonNegative = 0.25
+    """How often to report when nothing happens."""
+
+
+class WorkerOrder(Document):
+    """What a forked worker is told; also what a program in a pod is started with."""
+
+    kind: Literal["WorkerOrder"] = "WorkerOrder"
+    version: Literal[1] = 1
+    run: Text
+    host: ShortText
+    attempt: Whole
+    trajectory: Whole
+    rank: Whole
+    local_rank: Whole
+    world_size: Count
+    rendezvous: ShortText
+    restore_step: LongWhole | None = None
+    from_memory: bool = False
+    values: RunningValues | None = None
+    directory: Text
+    """The host's scratch folder."""
+    log: Text
+    """File that takes the worker's standard output, errors and stacks."""
