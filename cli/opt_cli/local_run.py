@@ -1,0 +1,192 @@
+"""A training on this machine from beginning to end: the function behind `optctl run`, callable from Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from opt_api.documents.keys import run_prefix
+from opt_api.documents.plan import Plan
+from opt_api.problems import Problem, Problems
+from opt_api.resolve import resolve
+from opt_api.resources import OPTTraining
+from opt_cli.worker_entry_names import DATASET, ENTRY, PLAN, STORE
+from opt_runtime.local.cluster import LocalCluster
+from opt_runtime.local.faults import Fault, FaultScript, UnknownFault, parse_fault
+from opt_runtime.records.logbook import Logbook
+from opt_runtime.wire import Gone
+from opt_store import NotFound, Store, open_store
+
+POLL_S = 0.2
+SAVE_PATIENCE_S = 120.0
+ADDRESS_FILE = "coordinator.json"
+Told = Callable[[dict[str, Any]], None]
+Outcome = Literal["Completed", "Suspended", "Paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for.
+
+    Attributes:
+        training: The resource.
+        store: URL of the store.
+        directory: Scratch folder of the run on this machine.
+        hosts: Hosts of the gang; the spec's number when None.
+        spares: Hosts held ready; the spec's number when None.
+        faults: Sentences, see `opt_runtime.local.faults`.
+    """
+
+    training: OPTTraining
+    store: str
+    directory: Path
+    hosts: int | None = None
+    spares: int | None = None
+    faults: Sequence[str] = ()
+
+
+@dataclass
+class Prepared:
+    """Everything checked, nothing started."""
+
+    plan: Plan
+    names: list[str]
+    store: Store
+    faults: list[Fault] = field(default_factory=list)
+
+
+def prepare(wish: Wish) -> Prepared:
+    """Check all of it before anything starts.
+
+    Raises:
+        opt_api.problems.Problems: What is wrong, by field; the stored run is as it was.
+        opt_store.StoreError: The store cannot be used.
+    """
+    training = _with_hosts(wish)
+    plan = resolve(training)
+    spares = training.spec.resilience.spares if wish.spares is None else wish.spares
+    names = [f"host-{index}" for index in range(plan.layout.hosts + spares)]
+    if plan.layout.device == "cuda" and not Path("/dev/nvidiactl").exists():
+        raise _problem("spec.parallelism.device", "cuda, and no CUDA device on this machine", "cpu")
+    try:
+        faults = [parse_fault(sentence, plan.layout.world_size, names) for sentence in wish.faults]
+    except UnknownFault as unknown:
+        raise _problem("--fault", str(unknown), "one of these") from unknown
+    store = open_store(wish.store)
+    store.check_access()
+    _claim(store, plan)
+    return Prepared(plan, names, store, faults)
+
+
+def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Outcome:
+    """Run until the training is complete or paused; Ctrl-C saves and stops.
+
+    `told` is called with every status, and with `{"fault": ...}` and `{"entry": ...}` as they come.
+    """
+    wish.directory.mkdir(parents=True, exist_ok=True)
+    plan_file = wish.directory / "plan.json"
+    environment = {PLAN: str(plan_file.absolute()), STORE: wish.store, DATASET: dataset}
+    cluster = LocalCluster(prepared.plan, wish.store, wish.directory, ENTRY, prepared.names, environment)
+    with _started(cluster, wish.directory):
+        try:
+            return _follow(cluster, prepared, told)
+        except KeyboardInterrupt:
+            told({"stopping": "saving; press Ctrl-C again to stop at once"})
+            return _save_and_stop(cluster)
+
+
+def _follow(cluster: LocalCluster, prepared: Prepared, told: Told) -> Outcome:
+    script, logbook = FaultScript(prepared.faults), Logbook(prepared.store, prepared.plan.name)
+    resumed = False
+    while not cluster.finished():
+        status = cluster.status()
+        for fault in script.look(cluster, status):
+            told({"fault": str(fault)})
+        for entry in logbook.read():
+            told({"entry": entry.wire()})
+        if status is not None:
+            told({"status": status})
+            if status["pausedFor"] and resumed and status["pausedFor"] != "SparesSpent":
+                return "Suspended" if status["pausedFor"] == "Suspended" else "Paused"
+            resumed = resumed or _resume(cluster, status)
+        time.sleep(POLL_S)
+    for entry in logbook.read():
+        told({"entry": entry.wire()})
+    return "Completed"
+
+
+def _resume(cluster: LocalCluster, status: dict[str, Any]) -> bool:
+    """Whoever starts a paused run again has looked at it."""
+    if status["pausedFor"] or status.get("suspend"):
+        cluster.ask("/resume", {"reason": "started again by optctl run"})
+        return False
+    return True
+
+
+def _save_and_stop(cluster: LocalCluster) -> Outcome:
+    deadline = time.monotonic() + SAVE_PATIENCE_S
+    with suppress(KeyboardInterrupt, Gone):
+        cluster.ask("/suspend", {"reason": "interrupted from the keyboard"})
+        while time.monotonic() < deadline and not cluster.finished():
+            status = cluster.status()
+            if status and status["pausedFor"]:
+                break
+            time.sleep(POLL_S)
+    return "Suspended"
+
+
+@contextmanager
+def _started(cluster: LocalCluster, directory: Path) -> Iterator[None]:
+    cluster.start()
+    address = directory / ADDRESS_FILE
+    address.write_text(json.dumps({"address": cluster.address, "store": cluster.store}))
+    try:
+        yield
+    finally:
+        cluster.stop()
+        address.unlink(missing_ok=True)
+        for host in cluster.hosts:
+            shutil.rmtree(directory / host / "shards", ignore_errors=True)
+
+
+def _with_hosts(wish: Wish) -> OPTTraining:
+    if wish.hosts is None:
+        return wish.training
+    spec = wish.training.spec
+    parallelism = spec.parallelism.model_copy(update={"hosts": wish.hosts})
+    return wish.training.model_copy(update={"spec": spec.model_copy(update={"parallelism": parallelism})})
+
+
+def _claim(store: Store, plan: Plan) -> None:
+    """Write the plan beside the run, or find that the run there has the same identity.
+
+    Raises:
+        Problems: Another run has this name in this store.
+    """
+    key = f"{run_prefix(plan.name)}/{Plan.file_name}"
+    try:
+        stored = Plan.from_bytes(store.get(key))
+    except NotFound:
+        store.put(key, plan.to_bytes(), if_absent=True)
+        return
+    if stored.identity != plan.identity:
+        raise _problem(
+            "metadata.name",
+            f"{plan.name!r}, under which {store.url} holds a run that differs in {_differences(stored, plan)}",
+            "the spec it was begun with, another name, or another store; the stored run is as it was",
+        )
+
+
+def _differences(stored: Plan, plan: Plan) -> str:
+    names = ("architecture", "sequence_length", "data", "recipe", "precision", "min_learning_rate_ratio")
+    return ", ".join(name for name in names if getattr(stored, name) != getattr(plan, name)) or "digest only"
+
+
+def _problem(field_name: str, found: str, allowed: str) -> Problems:
+    return Problems([Problem(field_name, found, allowed)])

@@ -1,0 +1,76 @@
+"""`optctl run FILE`: a training on this machine, from raw text to a trained, exported model."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from opt_api.problems import Problems
+from opt_cli.dataprep import FAILED, local_store
+from opt_cli.plan import BAD_INPUT, one_training
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--hosts", type=click.IntRange(1, 64), help="Hosts of the gang; parallelism.hosts if not given.")
+@click.option("--spares", type=click.IntRange(0, 64), help="Hosts held ready; resilience.spares if not given.")
+@click.option("--store", help="file:///folder or s3://bucket/prefix; ./runs/NAME if not given.")
+@click.option("--fault", "faults", multiple=True, help='Such as "kill rank 1 at step 50"; may be given several times.')
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines, also on a terminal.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    file: str,
+    hosts: int | None,
+    spares: int | None,
+    store: str | None,
+    faults: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
+
+    Hosts are process groups. Ctrl-C saves and stops; the same command goes on. Exit code 1 when the run is paused.
+    """
+    from opt_cli.local_run import Wish, prepare, run_cluster
+    from opt_cli.run_screen import screen
+    from opt_runtime.local.scratch import scratch_of
+    from opt_store import StoreError
+
+    try:
+        training = one_training(file)
+        url = store or local_store(training.metadata.name)
+        wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults)
+        prepared = prepare(wish)
+        machine = as_json or not sys.stdout.isatty()
+        dataset = _dataset(wish.training.spec.data, url, machine)
+        with screen(prepared.plan, machine) as told:
+            outcome = run_cluster(wish, prepared, dataset, told)
+    except Problems as problems:
+        for problem in problems.items:
+            click.echo(str(problem), err=True)
+        ctx.exit(BAD_INPUT)
+    except StoreError as fault:
+        click.echo(f"{type(fault).__name__}: {fault}", err=True)
+        ctx.exit(FAILED)
+    if outcome == "Paused":
+        click.echo(f"paused; see `optctl logbook {training.metadata.name}`", err=True)
+        ctx.exit(FAILED)
+
+
+def _dataset(data: object, url: str, machine: bool) -> str:
+    """URI of the data set's manifest; it is prepared if the spec has sources."""
+    from opt_api.training.data import DataSpec
+    from opt_cli.dataprep_progress import listener
+    from opt_dataprep.errors import DataprepError
+    from opt_dataprep.work.driver import prepare
+
+    assert isinstance(data, DataSpec)
+    if data.dataset is not None:
+        return data.dataset
+    try:
+        with listener(machine) as told:
+            return prepare(data, url, workers=min(data.workers, os.cpu_count() or 1), told=told).uri
+    except DataprepError as fault:
+        raise click.ClickException(f"{getattr(fault, 'kind', type(fault).__name__)}: {fault}") from fault

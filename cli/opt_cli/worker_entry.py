@@ -1,0 +1,43 @@
+"""What a forked worker runs: the trainer, told by the runtime. Only the command line knows both."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from opt_api.documents.exit_report import ExitReport
+from opt_api.documents.heartbeat import Heartbeat
+from opt_api.documents.plan import Plan
+from opt_cli.worker_entry_names import DATASET, PLAN, STORE
+from opt_runtime.rendezvous import join
+from opt_runtime.worker.context import WorkerContext
+from opt_trainer.checkpoint.job import StoreAddress
+from opt_trainer.program.config import WorkerConfig
+from opt_trainer.program.worker import run as train
+from opt_trainer.state import RunIdentity
+from opt_trainer.telemetry.hub import TelemetryHub, open_telemetry
+
+
+def run(context: WorkerContext) -> ExitReport:
+    """One worker's life, see `opt_trainer.program.worker.run`."""
+    order = context.order
+    config = WorkerConfig(
+        plan=Plan.from_bytes(Path(os.environ[PLAN]).read_bytes()),
+        store=StoreAddress(url=os.environ[STORE]),
+        attempt=order.attempt,
+        rank=order.rank,
+        world_size=order.world_size,
+        local_rank=order.local_rank,
+        work=Path(order.directory),
+        dataset=os.environ[DATASET],
+        changes=context.changes,
+        meeting=join(order) if order.world_size > 1 else None,
+    )
+
+    def telemetry(worker: WorkerConfig, identity: RunIdentity) -> TelemetryHub:
+        def beat(found: Heartbeat) -> None:
+            context.heartbeat(found.model_copy(update={"host": order.host}))
+
+        return open_telemetry(worker.plan, identity, worker.work / "telemetry", heartbeat=beat)
+
+    return train(config, telemetry)
