@@ -26,5 +26,9 @@ class TokenizerMismatch(DataprepError):
     """The fast tokenizer and the reference disagree on a document."""
 
 
+class NoScratch(DataprepError):
+    """The worker's own disk is full or broken."""
+
+
 class WorkerLost(DataprepError):
     """Workers died on one task more often than is allowed."""

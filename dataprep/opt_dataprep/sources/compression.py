@@ -14,9 +14,9 @@ from opt_dataprep.sources.uris import object_uri
 
 CHUNK = 1 << 20
 """Unpacked bytes held at a time."""
-MAX_EXPANSION = 1000
+MAX_EXPANSION = 250
 """Unpacked bytes per packed byte; text packs 3 to 10 times, gzip cannot pass 1032, a bomb of zeros nears that."""
-FREE_BYTES = 64 << 20
+FREE_BYTES = 16 << 20
 """Small objects may expand as they like up to this."""
 _MORSEL = 2048
 """Packed bytes given to zstd at once: a block of 4 bytes may unpack to 128 KiB (RFC 8878, 3.1.1.2), so at most 64 MiB
@@ -33,6 +33,7 @@ def unpacked(planned: PlannedObject) -> Iterator[bytes]:
     """
     total = 0
     for piece, offset in _UNPACKERS[planned.compression](planned):
+        yield piece
         total += len(piece)
         if total > max(FREE_BYTES, MAX_EXPANSION * offset):
             raise BadInput(
@@ -41,7 +42,6 @@ def unpacked(planned: PlannedObject) -> Iterator[bytes]:
                 f"expands to more than {MAX_EXPANSION} times its size ({total} bytes so far); refused as a "
                 "decompression bomb: unpack it yourself if it is meant",
             )
-        yield piece
 
 
 def _plain(planned: PlannedObject) -> Iterator[tuple[bytes, int]]:

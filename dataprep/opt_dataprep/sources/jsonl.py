@@ -78,11 +78,22 @@ def _parse(line: bytes, column: str) -> str | _Failure:
 
 def _from(planned: PlannedObject, start: int, end: int, limit: int) -> Iterator[tuple[int, int, bytes]]:
     """Lines that begin in [start, end): what runs over from the slice before is left to that slice."""
-    begin = max(0, start - 1)
-    lines = _Lines(blocks(planned, begin), begin, end, limit)
-    if start and next(lines, None) is None:
-        return
-    yield from lines
+    begin = _first_line(planned, start, end) if start else 0
+    if begin is not None:
+        yield from _Lines(blocks(planned, begin), begin, end, limit)
+
+
+def _first_line(planned: PlannedObject, start: int, end: int) -> int | None:
+    """Where the first line begins in [start, end); looked for no further, so that an endless line is read once."""
+    offset = start - 1
+    for block in blocks(planned, offset):
+        found = block.find(b"\n", 0, end - offset)
+        if found >= 0:
+            return offset + found + 1
+        offset += len(block)
+        if offset >= end:
+            break
+    return None
 
 
 class _Lines:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from contextlib import suppress
+from typing import IO, Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -61,8 +62,15 @@ class TextWriter:
         if self._held >= GROUP_BYTES:
             self._flush()
 
-    def close(self) -> None:
-        """Write what is left and the footer."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what is left and the footer; after an error, only let go of the file."""
+        if kind is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._writer.close()
+            return
         if self._held:
             self._flush()
         self._writer.close()

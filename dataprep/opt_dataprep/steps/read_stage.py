@@ -42,9 +42,8 @@ def _run(task: Task) -> dict[str, Any]:
     cleaner = Cleaner((plan.data.sources or ())[part.source], plan.data)
     exclusions = Exclusions()
     with anonymous_file() as (file, path):
-        writer = TextWriter(file)
-        facts = _documents(task, part, cleaner, writer, exclusions)
-        writer.close()
+        with TextWriter(file) as writer:
+            facts = _documents(task, part, cleaner, writer, exclusions)
         file.flush()
         task.emit(TEXTS, path)
     run, offsets = digest_run(writer.digests)

@@ -9,17 +9,23 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from opt_dataprep.errors import DataprepError
+from opt_api.documents.exit_report import EXIT_CODES, ExitCause
+from opt_dataprep.errors import DataprepError, NoScratch
 from opt_dataprep.work.preparation import Preparation, load_preparation
 from opt_dataprep.work.stage import run_task
 from opt_dataprep.work.table import BY_NAME
 from opt_store import StoreError, open_store
 
+_CAUSES: tuple[tuple[type[Exception], ExitCause], ...] = (
+    (NoScratch, "BadHost"),
+    (DataprepError, "BadData"),
+    (StoreError, "StoreUnavailable"),
+)
+"""What an error says of the cause; the first that matches. A Job's failure policy reads the exit code."""
 _KEPT = ("documents", "dropped", "tokens", "kept")
 
 
@@ -61,17 +67,12 @@ def _answer(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
         return do(preparation, stage, index)
     except (DataprepError, StoreError) as fault:
         return {"error": type(fault).__name__, "message": str(fault)}
-    except OSError as fault:
-        return {
-            "error": type(fault).__name__,
-            "message": f"stage {stage!r}, task {index}: {fault}; scratch files go to {tempfile.gettempdir()} (TMPDIR)",
-        }
     except Exception as fault:  # noqa: BLE001 - whatever it is, the driver is told and stops
         return {"error": type(fault).__name__, "message": traceback.format_exc()}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry of `python -m opt_dataprep.work.worker`; exit code 65 (bad data) or 69 (store), as `EXIT_CODES`."""
+    """Entry of `python -m opt_dataprep.work.worker`; exit codes as in `EXIT_CODES`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True, help="URL of the store")
     parser.add_argument("--plan", required=True, help="key of plan.json in it")
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(line), flush=True)
     except (DataprepError, StoreError) as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        return 65 if isinstance(fault, DataprepError) else 69
+        return next(EXIT_CODES[cause] for kind, cause in _CAUSES if isinstance(fault, kind))
     return 0
 
 
