@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,16 +18,17 @@ PER_REASON = 200
 
 def write_exclusions(task: Task) -> None:
     """Write `exclusions/<reason>.arrow` for every reason that dropped a document."""
-    tables = [_of_part(task.preparation, stage, i) for stage in ("read", "tokenise") for i in _parts(task)]
-    every = pa.concat_tables(tables)
-    reasons = sorted({str(reason) for reason in every["reason"].to_pylist()})
-    for reason in reasons:
-        chosen = every.filter(pc.equal(every["reason"], pa.scalar(reason))).slice(0, PER_REASON)
-        task.publish(f"exclusions/{reason}.arrow", [to_ipc(chosen.combine_chunks())])
+    for reason, table in exclusion_tables(task.preparation):
+        task.publish(f"exclusions/{reason}.arrow", [to_ipc(table)])
 
 
-def _parts(task: Task) -> range:
-    return range(len(task.preparation.plan.parts))
+def exclusion_tables(preparation: Preparation) -> Iterator[tuple[str, pa.Table]]:
+    """Yield each reason, by name, with its samples."""
+    parts = range(len(preparation.plan.parts))
+    every = pa.concat_tables([_of_part(preparation, stage, i) for stage in ("read", "tokenise") for i in parts])
+    for reason in sorted({str(reason) for reason in every["reason"].to_pylist()}):
+        chosen = every.filter(pc.equal(every["reason"], pa.scalar(reason)))
+        yield reason, chosen.slice(0, PER_REASON).combine_chunks()
 
 
 def _of_part(preparation: Preparation, stage: str, part: int) -> pa.Table:

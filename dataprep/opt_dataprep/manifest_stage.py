@@ -12,14 +12,13 @@ from opt_api.documents.manifests import (
     Lineage,
     ObjectEntry,
     ShardEntry,
-    SourceCounts,
     SourceEntry,
     TokenizerEntry,
 )
-from opt_dataprep.dedup.drops import REASONS
 from opt_dataprep.exclusion_shards import write_exclusions
 from opt_dataprep.packing.scatter_stage import train_blocks
 from opt_dataprep.packing.select_stage import tokens_per_block
+from opt_dataprep.source_counts import source_counts
 from opt_dataprep.sources.uris import object_uri
 from opt_dataprep.tokens.tokenizer_stage import MERGES, VOCAB
 from opt_dataprep.tokens.vocabulary import END_OF_DOCUMENT, PADDING
@@ -28,7 +27,7 @@ from opt_dataprep.work.results import commits_of, facts, read, results_digest
 from opt_dataprep.work.stage import Stage, Task
 from opt_store import ObjectInfo, commit
 
-_BEFORE = ("read", "drops", "tokenise", "select", "shards", "validation")
+_BEFORE = ("read", "drops", "tokenise", "select", "shards", "validation", "report")
 
 
 def _inputs(preparation: Preparation, index: int) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def _run(task: Task) -> dict[str, Any]:
     manifest = build_manifest(preparation, [_relative(o, preparation) for o in task.objects])
     assert manifest.plan is not None
     named = [manifest.plan, manifest.tokenizer.vocab, manifest.tokenizer.merges]
-    named += [*manifest.shards, *manifest.exclusions]
+    named += [*manifest.shards, *manifest.exclusions, *([manifest.report] if manifest.report else [])]
     objects = [ObjectInfo(f"{preparation.dataset}/{o.key}", o.size, o.digest, o.digest) for o in named]
     commit(preparation.store, preparation.manifest_key, manifest.to_bytes(), objects)
     return {"digest": manifest.digest()}
@@ -79,6 +78,7 @@ def build_manifest(preparation: Preparation, published: list[ObjectEntry]) -> Da
         shards=tuple(shards),
         exclusions=tuple(published[2:]),
         plan=ObjectEntry(key="plan.json", size=len(plan.to_bytes()), digest=plan.digest()),
+        report=_relative(commits_of(preparation, "report")[0].objects[0], preparation),
         lineage=Lineage(code_version=plan.code["opt-operator"] + "+" + plan.code["sources"], plan=plan.digest()),
     )
 
@@ -109,33 +109,6 @@ def _shards(preparation: Preparation) -> Iterator[ShardEntry]:
                 first_block=first,
             )
             first += blocks
-
-
-def source_counts(preparation: Preparation) -> Iterator[SourceCounts]:
-    """What became of each source: every document read is kept or dropped for one reason."""
-    (drops,) = facts(preparation, "drops")
-    (select,) = facts(preparation, "select")
-    read_facts, token_facts = facts(preparation, "read"), facts(preparation, "tokenise")
-    for number, source in enumerate(preparation.plan.data.sources or ()):
-        parts = [i for i, part in enumerate(preparation.plan.parts) if part.source == number]
-        dropped: Counter[str] = Counter()
-        repaired: Counter[str] = Counter()
-        for i in parts:
-            dropped.update(read_facts[i]["dropped"])
-            repaired.update(read_facts[i]["repaired"])
-            dropped.update({reason: drops[reason][i] for reason in REASONS.values()})
-        yield SourceCounts(
-            source=source.name,
-            documents_read=sum(read_facts[i]["documents"] for i in parts),
-            documents_kept=sum(token_facts[i]["documents"] for i in parts),
-            documents_validation=sum(select["validation"][i][0] for i in parts),
-            bytes_read=sum(read_facts[i]["bytesRead"] for i in parts),
-            bytes_kept=sum(token_facts[i]["bytes"] for i in parts),
-            tokens_train=sum(sum(select["segments"][i]) for i in parts),
-            tokens_validation=sum(select["validation"][i][1] for i in parts),
-            dropped={reason: n for reason, n in sorted(dropped.items()) if n},
-            repaired={reason: n for reason, n in sorted(repaired.items()) if n},
-        )
 
 
 MANIFEST = Stage("manifest", "manifest", lambda preparation: 1, _inputs, _run)

@@ -68,6 +68,7 @@ def entries(manifest: dict) -> list[dict]:
         tokenizer["vocab"],
         tokenizer["merges"],
         manifest["plan"],
+        manifest["report"],
     ]
 
 

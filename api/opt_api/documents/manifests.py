@@ -217,6 +217,8 @@ class DatasetManifest(Document):
     shards: tuple[ShardEntry, ...]
     exclusions: tuple[ObjectEntry, ...] = ()
     """Sampled rejected documents, by reason."""
+    report: ObjectEntry | None = None
+    """A page for people."""
     plan: ObjectEntry | None = None
     """The preparation's plan: every setting, every object and the byte ranges it was read in."""
     lineage: Lineage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,14 @@ def _run(task: Task) -> dict[str, Any]:
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
     task.emit(DOCUMENTS, [to_ipc(table)])
     task.emit(EXCLUDED, [exclusions.to_arrow()])
-    return {"documents": len(rows), "tokens": total, "bytes": size, "checked": checked}
+    lengths = Counter(str(tokens.bit_length() - 1) for tokens, *_ in rows)
+    return {
+        "documents": len(rows),
+        "tokens": total,
+        "bytes": size,
+        "checked": checked,
+        "lengths": dict(sorted(lengths.items())),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from opt_dataprep.manifest_stage import MANIFEST
 from opt_dataprep.packing.scatter_stage import SCATTER
 from opt_dataprep.packing.select_stage import SELECT
 from opt_dataprep.packing.shard_stages import SHARDS, VALIDATION
+from opt_dataprep.report import REPORT
 from opt_dataprep.steps.read_stage import READ
 from opt_dataprep.tokens.tokenise_stage import TOKENISE
 from opt_dataprep.tokens.tokenizer_stage import TOKENIZER
@@ -34,6 +35,7 @@ STAGES: tuple[Stage, ...] = (
     SCATTER,
     SHARDS,
     VALIDATION,
+    REPORT,
     MANIFEST,
 )
 register(*STAGES)
