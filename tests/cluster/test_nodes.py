@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from optcluster import network
 from optcluster.api import Api, ApiError
 from optcluster.cluster import Cluster
 from support.cluster import NODES_WANTED, kubectl, pod, pod_is_ready, wait_pod
@@ -40,6 +41,12 @@ def test_every_node_is_ready_and_real(cluster: Cluster):
         assert info["kubeletVersion"] == "v1.37.2"
     namespaces = {one.machine.inside("readlink", "/proc/self/ns/net") for one in cluster.nodes}
     assert len(namespaces) == NODES_WANTED
+
+
+def test_plugging_nodes_in_does_not_change_the_bridges_address(cluster: Cluster):
+    """If it did, everyone who knew the old one would be cut off for up to a minute."""
+    (bridge,) = json.loads(cluster.hub.inside("ip", "-j", "link", "show", network.BRIDGE))
+    assert bridge["address"] == f"02:00:0a:{cluster.record.block:02x}:00:02"
 
 
 def test_pods_with_the_trainers_image_reach_each_other_and_a_service(cluster: Cluster, namespace: str):

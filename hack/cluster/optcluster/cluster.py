@@ -81,7 +81,7 @@ class Cluster:
         """Starts etcd, the API server, the controllers, the scheduler and DNS, and waits for the API server."""
         cgroups.create(self.record.group)
         make_identities(self.folder, self.addresses)
-        self.hub.boot(Layout(self.hub.name, self.hub.group), self.record.owner)
+        self.hub.boot(controlplane.layout(self.hub, self.folder), self.record.owner)
         network.build_fabric(self.hub, self.addresses)
         self.hub.serve(*controlplane.services(self.folder, self.addresses), dns.service(self.folder, self.addresses))
         wait_for(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from optcluster import kubeconfig, programs
 from optcluster.addresses import API_PORT, DOMAIN, Addresses
-from optcluster.init import Service
+from optcluster.init import Layout, Service
+from optcluster.machine import Machine
 from optcluster.pki import Authority
 
 # component -> (user, group); the roles of these names are Kubernetes' own, see "Default roles and role bindings"
@@ -34,10 +35,20 @@ def make_identities(folder: Path, addresses: Addresses) -> Authority:
     return authority
 
 
+def layout(hub: Machine, folder: Path) -> Layout:
+    """What the machine looks like from inside: etcd's data is in memory, so that no busy disk holds the cluster up."""
+    _etcd_data(folder).mkdir(mode=0o700, exist_ok=True)
+    return Layout(hub.name, hub.group, empty=(str(_etcd_data(folder)),))
+
+
+def _etcd_data(folder: Path) -> Path:
+    return folder / "etcd"
+
+
 def services(folder: Path, addresses: Addresses) -> list[Service]:
     """The services of the control plane, in the order in which they are wanted."""
     return [
-        _etcd(folder / "etcd"),
+        _etcd(_etcd_data(folder)),
         _api_server(Authority(folder / "pki"), addresses),
         _controller_manager(folder, Authority(folder / "pki")),
         _scheduler(folder),
@@ -49,7 +60,6 @@ def _flags(**values: object) -> tuple[str, ...]:
 
 
 def _etcd(data: Path) -> Service:
-    data.mkdir(mode=0o700, exist_ok=True)
     flags = _flags(
         data_dir=data,
         listen_client_urls="http://127.0.0.1:2379",

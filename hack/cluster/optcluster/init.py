@@ -93,7 +93,10 @@ class Init:
         self.ending = False
 
     def run(self) -> None:
-        """Returns when every service has ended."""
+        """Returns when told to end, with the services stopped in turn; or when the owner is gone, at once.
+
+        The kernel ends what is left of the machine with its process 1.
+        """
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         while not self.ending and self._owner_lives():
@@ -101,7 +104,7 @@ class Init:
             self._reap_orphans()
             time.sleep(LOOK_EVERY_S)
         cgroups.thaw_all(self.group)  # a frozen process cannot die
-        for name in reversed(list(self.running)):
+        for name in reversed(list(self.running)) if self.ending else ():
             self._stop(name)
 
     def _end(self, *_: object) -> None:

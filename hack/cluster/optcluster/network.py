@@ -25,7 +25,8 @@ def build_fabric(hub: Machine, addresses: Addresses) -> None:
     _ip_inside(
         hub,
         "link set lo up",
-        f"link add name {BRIDGE} type bridge",
+        # a fixed hardware address: a bridge otherwise takes the lowest of its ports', and each new cable may change it
+        f"link add name {BRIDGE} address 02:00:0a:{addresses.block:02x}:00:02 type bridge",
         f"address add {addresses.control_plane}/24 dev {BRIDGE}",
         f"link set {BRIDGE} up",
         f"link set host master {BRIDGE} up",
