@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from torch.distributed.distributed_c10d import Store
 
+from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.plan import Plan
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.errors import BadSpec
+from opt_trainer.program.heartbeats import HeartbeatFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class WorkerConfig:
         stop_seconds: Bound from a stop request to the end of the process.
         threads: Threads of torch's own kernels on the CPU; None to leave torch's setting, which OMP_NUM_THREADS makes.
         metrics_port: Port of the first local rank's metrics; later ranks take the following ones. None for no metrics.
+        heartbeat: Takes heartbeats and must not wait; None to send none.
         meeting: Store at which the gang meets, already scoped to the attempt; None to meet at MASTER_ADDR:MASTER_PORT.
     """
 
@@ -49,6 +52,7 @@ class WorkerConfig:
     stop_seconds: float = 60.0
     threads: int | None = None
     metrics_port: int | None = None
+    heartbeat: Callable[[Heartbeat], None] | None = None
     meeting: Store | None = None
 
     @property
@@ -74,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--report", type=Path, help="where the exit report goes; also /dev/termination-log in a pod")
     p.add_argument("--stop-seconds", type=float, default=60.0, help="bound from SIGTERM to the end")
     p.add_argument("--threads", type=int, help="threads of torch on the CPU; OMP_NUM_THREADS when absent")
+    p.add_argument("--heartbeats", type=Path, help="folder in which the newest heartbeat of each rank is kept")
     p.add_argument("--metrics-port", type=int, help="serve Prometheus metrics from this port on")
     return p
 
@@ -100,6 +105,7 @@ def configure(a: argparse.Namespace, environment: Mapping[str, str]) -> WorkerCo
         stop_seconds=a.stop_seconds,
         threads=a.threads,
         metrics_port=a.metrics_port,
+        heartbeat=HeartbeatFile(a.heartbeats, int(environment.get("RANK", "0"))) if a.heartbeats else None,
     )
 
 

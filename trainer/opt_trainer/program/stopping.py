@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,15 +37,34 @@ class StopFlag:
 
 @contextmanager
 def listening(flag: StopFlag) -> Iterator[None]:
-    """Within, the signals set the flag; the handlers of before come back afterwards."""
+    """Within, the signals set the flag, at once; the handlers of before come back afterwards.
 
-    def handle(_signal: int, _frame: FrameType | None) -> None:
-        flag.ask()
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    Python runs handlers in the main thread between two of its own instructions, and a collective that waits for a dead
+    peer never gets there. The interpreter's C handler writes to the wake-up descriptor at once: a thread listens there.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = {number: signal.signal(number, _noted) for number in SIGNALS}
+    old = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=_listen, args=(ours, flag), name="signals", daemon=True)
+    listener.start()
     try:
         yield
     finally:
+        signal.set_wakeup_fd(old)
         for number, handler in before.items():
             signal.signal(number, handler)
+        theirs.close()
+        listener.join()
+        ours.close()
         flag.over()
+
+
+def _noted(_signal: int, _frame: FrameType | None) -> None:
+    """Python must have a handler, so that the signal does not end the process; the wake-up has done the work."""
+
+
+def _listen(source: socket.socket, flag: StopFlag) -> None:
+    while numbers := source.recv(64):
+        if any(number in SIGNALS for number in numbers):
+            flag.ask()

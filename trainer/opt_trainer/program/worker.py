@@ -34,6 +34,7 @@ from opt_trainer.program.preflight import check_plan
 from opt_trainer.program.stopping import StopFlag, listening
 from opt_trainer.recipe.optimiser import Optimiser
 from opt_trainer.state import LocalTensor, LoopState, RunIdentity, Telemetry
+from opt_trainer.telemetry.hub import open_telemetry
 
 MakeTelemetry = Callable[[WorkerConfig, RunIdentity], Telemetry]
 
@@ -60,7 +61,13 @@ class _Life:
     progress: _Progress = field(default_factory=_Progress)
 
 
-def run(config: WorkerConfig, make_telemetry: MakeTelemetry) -> ExitReport:
+def telemetry_of(config: WorkerConfig, identity: RunIdentity) -> Telemetry:
+    """Records in the work folder, heartbeats and metrics as configured."""
+    port = None if config.metrics_port is None else config.metrics_port + config.local_rank
+    return open_telemetry(config.plan, identity, config.work, heartbeat=config.heartbeat, metrics_port=port)
+
+
+def run(config: WorkerConfig, make_telemetry: MakeTelemetry = telemetry_of) -> ExitReport:
     """Train until the plan's end or until stopped; the report is also written to `config.report_path`.
 
     Never raises for what goes wrong in the run: that is what the report is for. Call it in the main thread, since it
