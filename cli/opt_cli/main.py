@@ -8,7 +8,10 @@ import click
 
 COMMANDS = {
     "dataprep": "opt_cli.dataprep",
+    "logbook": "opt_cli.logbook",
     "plan": "opt_cli.plan",
+    "run": "opt_cli.run",
+    "status": "opt_cli.status",
     "validate": "opt_cli.validate",
 }
 """Module of each command; the command is the module's attribute of the same name."""
