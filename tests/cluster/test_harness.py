@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from optcluster import build, cli, kubeconfig, procs, programs, trainer_image
+from optcluster import build, cli, kubeconfig, lifecycle, procs, programs, trainer_image
 from optcluster.addresses import FIRST_BLOCK, LAST_BLOCK, MAX_NODES, Addresses, choose_block
 from optcluster.api import is_true
 from optcluster.errors import ClusterError
@@ -129,7 +129,8 @@ def test_tests_that_break_a_cluster_leave_a_foreign_one_alone(tmp_path: Path):
     done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True, cwd=SOURCE_ROOT)
     assert "test_crds_and_examples_are_accepted" in done.stdout
     assert "test_a_node_killed_whole" not in done.stdout
-    assert "tests that break a cluster, because KUBECONFIG names one that is not ours" in done.stdout
+    assert "test_down_leaves_no_trace" not in done.stdout
+    assert "because KUBECONFIG names another" in done.stdout
 
 
 @pytest.mark.unit
@@ -206,3 +207,18 @@ def test_a_killed_build_leaves_nothing_that_looks_built(cache: Path):
     assert not build.is_built(FAMILIES["kubeconform"])
     build.ensure(("kubeconform",))
     assert (build.folder_of(FAMILIES["kubeconform"]) / "kubeconform").exists()
+
+
+@pytest.mark.cluster
+def test_two_programs_of_the_user_make_a_control_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What envtest ships is enough: nothing is built, and nothing of ours is needed in the cache."""
+    for program in [programs.find(name) for name in ("kube-apiserver", "kubectl")]:
+        (tmp_path / program.name).symlink_to(program)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    monkeypatch.setenv("OPT_OPERATOR_CACHE", str(tmp_path / "cache"))
+    made = lifecycle.up(f"assets-{os.getpid()}", 0, procs.me())
+    try:
+        assert made.api.request("GET", "/readyz") == "ok"
+        assert not (tmp_path / "cache" / "tools").exists()
+    finally:
+        lifecycle.down(made)

@@ -83,7 +83,7 @@ class Cluster:
         make_identities(self.folder, self.addresses)
         self.hub.boot(controlplane.layout(self.hub, self.folder), self.record.owner)
         network.build_fabric(self.hub, self.addresses)
-        self.hub.serve(*controlplane.services(self.folder, self.addresses), dns.service(self.folder, self.addresses))
+        self.hub.serve(*controlplane.services(self.folder, self.addresses))
         wait_for(
             lambda: self.api.request("GET", "/readyz") == "ok",
             CONTROL_PLANE_WITHIN_S,

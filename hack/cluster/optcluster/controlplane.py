@@ -1,8 +1,9 @@
 """The control plane: etcd, the API server, the controllers, the scheduler and DNS, as services of one machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from optcluster import kubeconfig, programs
+from optcluster import dns, kubeconfig, programs
 from optcluster.addresses import API_PORT, DOMAIN, Addresses
 from optcluster.init import Layout, Service
 from optcluster.machine import Machine
@@ -46,13 +47,15 @@ def _etcd_data(folder: Path) -> Path:
 
 
 def services(folder: Path, addresses: Addresses) -> list[Service]:
-    """The services of the control plane, in the order in which they are wanted."""
-    return [
-        _etcd(_etcd_data(folder)),
-        _api_server(Authority(folder / "pki"), addresses),
-        _controller_manager(folder, Authority(folder / "pki")),
-        _scheduler(folder),
-    ]
+    """The services of the control plane; a user's test assets may hold only the first two, which do for many tests."""
+    authority = Authority(folder / "pki")
+    makers: dict[str, Callable[[], Service]] = {
+        "kube-controller-manager": lambda: _controller_manager(folder, authority),
+        "kube-scheduler": lambda: _scheduler(folder),
+        "coredns": lambda: dns.service(folder, addresses),
+    }
+    more = [make() for name, make in makers.items() if programs.is_at_hand(name)]
+    return [_etcd(_etcd_data(folder)), _api_server(authority, addresses), *more]
 
 
 def _flags(**values: object) -> tuple[str, ...]:

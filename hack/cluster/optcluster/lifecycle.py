@@ -40,7 +40,10 @@ def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path]
         raise ClusterError(f"nodes: {nodes} is not from 0 to {MAX_NODES}")
     if os.geteuid() != 0:
         raise ClusterError("a cluster needs root, for namespaces, control groups and mounts: run it with sudo")
-    programs.provide(CONTROL_PLANE + (NODES if nodes else ()))
+    if nodes or programs.assets() is None:
+        programs.provide(CONTROL_PLANE + (NODES if nodes else ()))
+    else:  # the user's test assets may be no more than an API server and etcd
+        programs.provide((), programs.DEBIAN_FOR_CONTROL_PLANE)
     clean_up()
     cluster = Cluster(_allocate(name, owner, nodes))
     started = time.monotonic()

@@ -11,17 +11,19 @@ from optcluster.errors import ClusterError
 from optcluster.families import FAMILIES, family_of
 
 # program -> Debian package that has it
-DEBIAN = {
+DEBIAN_FOR_CONTROL_PLANE = {
     "etcd": "etcd-server",
-    "runc": "runc",
     "ip": "iproute2",
+    "openssl": "openssl",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+}
+DEBIAN = DEBIAN_FOR_CONTROL_PLANE | {
+    "runc": "runc",
     "nft": "nftables",
     "iptables": "iptables",
     "conntrack": "conntrack",
     "socat": "socat",
-    "openssl": "openssl",
-    "unshare": "util-linux",
-    "nsenter": "util-linux",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
 DEBIAN_FOR_IMAGES = {"buildah": "buildah", "debootstrap": "debootstrap"}
@@ -51,6 +53,14 @@ def find(program: str) -> Path:
     if not path.exists():
         raise ClusterError(f"{program} is not built yet: run `make cluster-up`, or `hack/cluster/cluster.py build`")
     return path
+
+
+def is_at_hand(program: str) -> bool:
+    """Whether `find` would find it."""
+    try:
+        return find(program).exists()
+    except ClusterError:
+        return False
 
 
 def provide(families: tuple[str, ...], debian: dict[str, str] | None = None) -> None:
