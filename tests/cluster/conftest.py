@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from optcluster.errors import ClusterError
 from support import cluster as harness
 from support.cluster import api, api_faults, cluster, fake_nodes, namespace
