@@ -17,10 +17,9 @@ JOIN: tuple[HostEvent, ...] = ("CheckStarted", "CheckPassed")
 
 
 def beat(rank: int, step: int = 10, **more: Any) -> Heartbeat:
-    more = {"section": "step", "section_seconds": 0.1, "time": NOW, "loss": 2.0} | more
-    return Heartbeat(
-        run="r", attempt=1, rank=rank, world_size=2, host=f"h{rank}", pid=100 + rank, sequence=step, step=step, **more
-    )
+    usual = {"attempt": 1, "sequence": step, "section": "step", "section_seconds": 0.1, "time": NOW, "loss": 2.0}
+    who = {"run": "r", "rank": rank, "world_size": 2, "host": f"h{rank}", "pid": 100 + rank}
+    return Heartbeat.model_validate({**who, **usual, "step": step, **more})
 
 
 def report(cause: ExitCause, rank: int = 0, step: int = 10) -> ExitReport:

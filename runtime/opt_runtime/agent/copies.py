@@ -100,10 +100,13 @@ class Copies:
     def _fetch(self, wanted: Copy, source: str) -> Held:
         if not source:
             raise NoCopy(f"{wanted}: not in this host's memory, and no other host was named")
+        client = Client(source, timeout_s=60.0)
         try:
-            data = Client(source, timeout_s=60.0).ask("GET", f"/copy?{_query(wanted)}")
+            data = client.ask("GET", f"/copy?{_query(wanted)}")
         except (Gone, ValueError) as fault:
             raise NoCopy(f"{wanted}: {source} does not give it: {fault}") from fault
+        finally:
+            client.close()
         return Held(wanted, _TABLE.unpack_from(data)[0], data[_TABLE.size :])
 
     def _find_held(self, wanted: Copy) -> Held | None:

@@ -28,7 +28,7 @@ def steps(file: SlotFile) -> list[int]:
     return [info.step for info in file.infos()]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3 * PAGE), min_size=1, max_size=8))
 def test_the_newest_states_are_there_whole_whatever_their_sizes(sizes: list[int]) -> None:
     file = SlotFile.create("test")
