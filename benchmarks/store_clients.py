@@ -57,8 +57,9 @@ class Ours(Client):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        from opt_store import S3Credentials, S3Settings, open_store
+        from opt_store import S3Credentials, S3Settings, new_buffer, open_store
 
+        self.new_buffer = new_buffer
         self.store = open_store(
             f"s3://{place.bucket}",
             s3=S3Settings(endpoint=place.endpoint),
@@ -74,7 +75,7 @@ class Ours(Client):
     def read(self, sizes: Mapping[str, int]) -> list[int]:
         def one(key: str) -> int:
             info = self.store.stat(key)
-            buffer = bytearray(info.size)
+            buffer = self.new_buffer(info.size)
             self.store.read_into(key, 0, buffer, info.digest)
             return len(buffer)
 

@@ -1,5 +1,6 @@
 """The object store: plain S3, and a folder on disk, behind the same few calls."""
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Buffer, digest_of, digest_of_file
 from opt_store.errors import (
     AccessDenied,
@@ -42,6 +43,7 @@ __all__ = [
     "commit",
     "digest_of",
     "digest_of_file",
+    "new_buffer",
     "open_store",
     "stage",
     "sweep",

@@ -28,7 +28,7 @@ class StoreSettings(_Frozen):
         backoff_limit_s: Upper end of that doubling.
     """
 
-    part_bytes: int = Field(default=16 * MIB, ge=MIN_PART_BYTES)
+    part_bytes: int = Field(default=32 * MIB, ge=MIN_PART_BYTES)
     parallel: PositiveInt = 4
     connect_timeout_s: PositiveFloat = 5.0
     stall_timeout_s: PositiveFloat = 20.0

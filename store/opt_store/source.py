@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Buffer, finish, hasher
 from opt_store.interface import Source
 
@@ -65,7 +66,7 @@ def read_at(path: Path, offset: int, buffer: Buffer) -> int:
 
 
 def _part_of_file(path: Path, offset: int, length: int) -> memoryview:
-    data = memoryview(bytearray(length))
+    data = new_buffer(length)
     return data[: read_at(path, offset, data)]
 
 

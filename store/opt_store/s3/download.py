@@ -7,18 +7,18 @@ without a digest could not be checked so, and is fetched anew.
 
 import json
 import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Hasher, finish, hasher, verify
 from opt_store.errors import Corrupt, PreconditionFailed
 from opt_store.interface import ObjectInfo, Progress
 from opt_store.s3 import objects
-from opt_store.s3.parallel import Tally, ranges
+from opt_store.s3.parallel import Tally, in_order, ranges
 from opt_store.s3.read import fetch, settled
 from opt_store.s3.wire import Wire
 
@@ -98,41 +98,32 @@ class _Transfer:
     descriptor: int
     running: Hasher
     tally: Tally
-    spare: list[bytearray] = field(default_factory=list)
+    spare: list[memoryview] = field(default_factory=list)
 
     def run(self) -> None:
-        """Fetch ahead in threads, hash here in order; at most `parallel` buffers wait at once."""
-        waiting: deque[tuple[int, int, Future[bytearray]]] = deque()
+        """Fetch ahead in threads, hash here in order; `parallel` buffers and two more are in use at most."""
         layout = enumerate(ranges(0, self.info.size, self.done.part_bytes))
-        with ThreadPoolExecutor(self.wire.settings.parallel, thread_name_prefix="opt-store") as pool:
-            try:
-                for number, (offset, length) in layout:
-                    if len(waiting) == self.wire.settings.parallel:
-                        self._take(*waiting.popleft())
-                    waiting.append((number, length, pool.submit(self._part, number, offset, length)))
-                while waiting:
-                    self._take(*waiting.popleft())
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        tasks = (partial(self._part, number, *span) for number, span in layout)
+        for number, view in in_order(tasks, self.wire.settings.parallel):
+            self._take(number, view)
 
-    def _part(self, number: int, offset: int, length: int) -> bytearray:
-        buffer = self.spare.pop() if self.spare else bytearray(self.done.part_bytes)
-        view = memoryview(buffer)[:length]
+    def _part(self, number: int, offset: int, length: int) -> tuple[int, memoryview]:
+        view = (self.spare.pop() if self.spare else new_buffer(self.done.part_bytes))[:length]
         if number in self.done.parts:
             os.preadv(self.descriptor, [view], offset)
         else:
             fetch(self.wire, self.info.key, offset, view, self.info.etag)
             os.pwrite(self.descriptor, view, offset)
-        return buffer
+        return number, view
 
-    def _take(self, number: int, length: int, future: "Future[bytearray]") -> None:
-        buffer = future.result()
-        self.running.update(memoryview(buffer)[:length])
-        self.spare.append(buffer)
+    def _take(self, number: int, view: memoryview) -> None:
+        self.running.update(view)
+        if view.nbytes == self.done.part_bytes:
+            self.spare.append(view)
         if number not in self.done.parts:
             self.done.parts.add(number)
             self.done.write(self.target)
-        self.tally.add(length)
+        self.tally.add(view.nbytes)
 
 
 def _found(target: Target, info: ObjectInfo, expect: str | None) -> Done | None:

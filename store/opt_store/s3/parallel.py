@@ -1,7 +1,8 @@
 """Parts, and many of them at once."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import TypeVar
 
@@ -25,17 +26,24 @@ def ranges(offset: int, length: int, part_bytes: int) -> list[tuple[int, int]]:
     return [(start, min(part_bytes, end - start)) for start in range(offset, end, part_bytes)]
 
 
-def all_of(tasks: Iterable[Callable[[], T]], at_once: int) -> list[T]:
-    """Run tasks in threads and return their results in order; the first fault stops what has not begun."""
+def in_order(tasks: Iterable[Callable[[], T]], at_once: int) -> Iterator[T]:
+    """Run tasks in threads and yield their results in order; the first fault stops what has not begun.
+
+    A single task runs in this thread. At most one more than `at_once` tasks are begun or wait to be taken.
+    """
+    waiting = deque(tasks)
+    if len(waiting) < 2:
+        yield from (task() for task in waiting)
+        return
+    begun: deque[Future[T]] = deque()
     with ThreadPoolExecutor(at_once, thread_name_prefix="opt-store") as pool:
-        futures = [pool.submit(task) for task in tasks]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        if waiting:
+        try:
+            while begun or waiting:
+                while waiting and len(begun) <= at_once:  # one more than run, so that none waits for this thread
+                    begun.append(pool.submit(waiting.popleft()))
+                yield begun.popleft().result()
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
-        for future in done:
-            if not future.cancelled() and (fault := future.exception()) is not None:
-                raise fault
-        return [future.result() for future in futures]
 
 
 class Tally:

@@ -5,12 +5,13 @@ from typing import TypeVar
 
 from minio.error import S3Error
 
-from opt_store.digest import digest_of, verify
+from opt_store.buffers import new_buffer
+from opt_store.digest import Hasher, finish, hasher, verify
 from opt_store.errors import Corrupt, PreconditionFailed, Unavailable
 from opt_store.interface import ObjectInfo
 from opt_store.s3.faults import DamagedError
 from opt_store.s3.objects import info_of
-from opt_store.s3.parallel import all_of, ranges
+from opt_store.s3.parallel import in_order, ranges
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire
 
@@ -27,25 +28,45 @@ def whole(wire: Wire, key: str, expect: str | None) -> bytes:
 
 def into(wire: Wire, key: str, offset: int, buffer: memoryview, expect: str | None, etag: str | None = None) -> None:
     """See `Store.read_into`; with an etag only from that version of the object."""
+    wanted = ranges(offset, buffer.nbytes, wire.settings.part_bytes)
+    if expect is None:
+        parts(wire, key, wanted, offset, buffer, etag, None)
+        return
 
     def act() -> None:
-        parts(wire, key, ranges(offset, buffer.nbytes, wire.settings.part_bytes), offset, buffer, etag)
-        if expect is not None:
-            verify(f"{wire.name(key)}, bytes {offset} to {offset + buffer.nbytes}", digest_of(buffer), expect)
+        running = hasher()
+        parts(wire, key, wanted, offset, buffer, etag, running)
+        verify(f"{wire.name(key)}, bytes {offset} to {offset + buffer.nbytes}", finish(running), expect)
 
     settled(act)
 
 
-def parts(wire: Wire, key: str, wanted: list[tuple[int, int]], base: int, buffer: memoryview, etag: str | None) -> None:
-    """Fetch ranges of an object, each to its place in `buffer`, which begins at offset `base` of the object."""
+def parts(
+    wire: Wire,
+    key: str,
+    wanted: list[tuple[int, int]],
+    base: int,
+    buffer: memoryview,
+    etag: str | None,
+    running: Hasher | None,
+) -> None:
+    """Fetch ranges of an object, each to its place in `buffer`, which begins at offset `base` of the object.
 
-    def task(start: int, length: int) -> Callable[[], None]:
-        return lambda: fetch(wire, key, start, buffer[start - base : start - base + length], etag)
+    A part is hashed as soon as those before it are, while others still come and it is still in the cache.
+    """
 
-    if len(wanted) == 1:
-        task(*wanted[0])()
-        return
-    all_of((task(start, length) for start, length in wanted), wire.settings.parallel)
+    def task(start: int, length: int) -> Callable[[], memoryview]:
+        view = buffer[start - base : start - base + length]
+
+        def act() -> memoryview:
+            fetch(wire, key, start, view, etag)
+            return view
+
+        return act
+
+    for view in in_order((task(start, length) for start, length in wanted), wire.settings.parallel):
+        if running is not None:
+            running.update(view)
 
 
 def fetch(wire: Wire, key: str, offset: int, buffer: memoryview, etag: str | None) -> None:
@@ -76,15 +97,15 @@ def settled(act: Callable[[], T]) -> T:
 
 def _whole_once(wire: Wire, key: str, expect: str | None) -> bytes:
     info, data = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key))
-    first = wire.settings.part_bytes
-    if info.size > first:
-        rest = ranges(first, info.size - first, first)
-        parts(wire, key, rest, 0, memoryview(data), info.etag)
-    verify(wire.name(key), digest_of(data), info.digest, expect)
+    running, first = hasher(), min(info.size, wire.settings.part_bytes)
+    running.update(data[:first])
+    rest = ranges(first, info.size - first, wire.settings.part_bytes)
+    parts(wire, key, rest, 0, data, info.etag, running)
+    verify(wire.name(key), finish(running), info.digest, expect)
     return bytes(data)
 
 
-def _first_part(wire: Wire, key: str) -> tuple[ObjectInfo, bytearray]:
+def _first_part(wire: Wire, key: str) -> tuple[ObjectInfo, memoryview]:
     """Open the whole object, take as much of it as one part, and make room for all of it."""
     response = wire.open("GET", key)
     headers = {name.lower(): value for name, value in response.headers.items()}
@@ -92,8 +113,8 @@ def _first_part(wire: Wire, key: str) -> tuple[ObjectInfo, bytearray]:
         response.close()
         raise DamagedError("the response does not tell its length")
     info = info_of(key, headers)
-    data = bytearray(info.size)
-    wire.receive(response, memoryview(data)[: wire.settings.part_bytes])
+    data = new_buffer(info.size)
+    wire.receive(response, data[: wire.settings.part_bytes])
     return info, data
 
 

@@ -18,7 +18,7 @@ from opt_store.errors import Corrupt, NotFound, PreconditionFailed, StoreError, 
 from opt_store.interface import ObjectInfo, Progress, Source
 from opt_store.keys import RESERVED
 from opt_store.s3 import objects
-from opt_store.s3.parallel import Tally, all_of, part_size, ranges
+from opt_store.s3.parallel import Tally, in_order, part_size, ranges
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire, crc32
 from opt_store.s3.xml import Part, read_completion, read_parts, read_upload_id, write_completion
@@ -138,7 +138,7 @@ def _send_all(job: Job, begun: Begun, progress: Progress | None) -> list[Part]:
         return lambda: _send(job, begun, number, part_of(job.source, offset, length), tally)
 
     layout = enumerate(ranges(0, job.size, begun.part_bytes), start=1)
-    return all_of((task(number, *span) for number, span in layout), job.wire.settings.parallel)
+    return list(in_order((task(number, *span) for number, span in layout), job.wire.settings.parallel))
 
 
 def _send(job: Job, begun: Begun, number: int, body: memoryview, tally: Tally) -> Part:
