@@ -83,7 +83,7 @@ class Writer:
             for left in reversed(range(_UPLOADS)):
                 info = self._store.upload(key, [image])
                 try:
-                    read_back(self._store, key, header, tensors, chunk)
+                    read_back(self._store, key, image)
                     break
                 except Corrupt:
                     if not left:
