@@ -26,6 +26,8 @@ from opt_store import NotFound, Store, open_store
 POLL_S = 0.2
 SAVE_PATIENCE_S = 120.0
 ADDRESS_FILE = "coordinator.json"
+CUDA_CONTROL = Path("/dev/nvidiactl")
+"""There where a driver for CUDA devices is loaded."""
 Told = Callable[[dict[str, Any]], None]
 Outcome = Literal["Completed", "Suspended", "Paused"]
 
@@ -72,7 +74,7 @@ def prepare(wish: Wish) -> Prepared:
     plan = resolve(training)
     spares = training.spec.resilience.spares if wish.spares is None else wish.spares
     names = [f"host-{index}" for index in range(plan.layout.hosts + spares)]
-    if plan.layout.device == "cuda" and not Path("/dev/nvidiactl").exists():
+    if plan.layout.device == "cuda" and not CUDA_CONTROL.exists():
         raise _problem("spec.parallelism.device", "cuda, and no CUDA device on this machine", "cpu")
     try:
         faults = [parse_fault(sentence, plan.layout.world_size, names) for sentence in wish.faults]

@@ -6,16 +6,15 @@ import os
 from pathlib import Path
 
 from opt_api.documents.exit_report import ExitReport
-from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.plan import Plan
 from opt_cli.worker_entry_names import DATASET, PLAN, STORE
+from opt_cli.worker_telemetry import WorkerTelemetry
 from opt_runtime.rendezvous import join
 from opt_runtime.worker.context import WorkerContext
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.program.config import WorkerConfig
 from opt_trainer.program.worker import run as train
 from opt_trainer.state import RunIdentity
-from opt_trainer.telemetry.hub import TelemetryHub, open_telemetry
 
 
 def run(context: WorkerContext) -> ExitReport:
@@ -34,10 +33,7 @@ def run(context: WorkerContext) -> ExitReport:
         meeting=join(order) if order.world_size > 1 else None,
     )
 
-    def telemetry(worker: WorkerConfig, identity: RunIdentity) -> TelemetryHub:
-        def beat(found: Heartbeat) -> None:
-            context.heartbeat(found.model_copy(update={"host": order.host}))
-
-        return open_telemetry(worker.plan, identity, worker.work / "telemetry", heartbeat=beat)
+    def telemetry(worker: WorkerConfig, identity: RunIdentity) -> WorkerTelemetry:
+        return WorkerTelemetry(worker, identity, order.host, context.heartbeat)
 
     return train(config, telemetry)

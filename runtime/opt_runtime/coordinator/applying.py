@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import HostNote
 from opt_runtime.coordinator.ordering import Peer, gang_orders
 from opt_runtime.coordinator.recovery import Recovery
@@ -96,14 +98,34 @@ class Applier:
             values=start.values,
             trajectory=c.trajectory,
         )
-        if start.changes:
-            c.record("Intervened", step=c.course.trigger.step if c.course.trigger else 0)
+        self._intervene(start)
         self._assign(start, before.gang, progress, now)
         self._recovery = Recovery(start, progress, now, c.observed.highest_step, self._notes(start))
         self._follow_divergence(start)
         c.stopping = False
         c.observed.begin(start.number, start.hosts, before.workers_per_host, now, start.restore.step)
         self._send(start, before.workers_per_host)
+
+    def _intervene(self, start: StartAttempt) -> None:
+        """New values become a live change from the first step on; checkpoints that are left behind are never loaded."""
+        c, trigger = self._c, self._c.course.trigger
+        if start.values is None or trigger is None:
+            return
+        c.record("Intervened", step=trigger.step)
+        began = c.observed.highest_step if start.restore.step is None else start.restore.step
+        values = start.values.model_dump(include=set(start.values.model_fields_set))
+        c.hand_out(
+            LiveChange(
+                sequence=len(c.state.changes) + 1,
+                at_step=began + 1,
+                reason=trigger.evidence,
+                who="policy",
+                time=datetime.now(UTC),
+                **values,
+            )
+        )
+        if start.restore.step is not None:
+            c.checkpoints.leave_behind(start.restore.step, f"{trigger.cause} at step {trigger.step}")
 
     def _follow_divergence(self, start: StartAttempt) -> None:
         course = self._c.course
@@ -131,7 +153,9 @@ class Applier:
         hosts = {n: h for n, h in c.observed.hosts.items() if not h.gone}
         peers = {name: Peer(name, h.report.address, h.report.domain) for name, h in hosts.items()}
         values = c.state.values
-        gang = gang_orders(start, c.trajectory, per_host, peers, c.settings.rendezvous, values, c.changes, c.number)
+        gang = gang_orders(
+            start, c.trajectory, per_host, peers, c.settings.rendezvous, values, c.state.changes, c.number
+        )
         idle = Orders(number=c.number, state="idle", attempt=start.number)
         c.orders = {**{name: idle for name in c.observed.hosts if name not in gang}, **gang}
 

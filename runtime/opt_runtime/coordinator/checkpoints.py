@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
 from opt_api.documents.keys import checkpoints_prefix, manifest_key, mark_key
-from opt_api.documents.manifests import CheckpointManifest
+from opt_api.documents.manifests import CheckpointManifest, CheckpointMark
 from opt_runtime.core.divergence import CheckpointView
 from opt_store import NotFound, Store, StoreError
 
@@ -37,6 +38,21 @@ class CheckpointWatch:
         """Stop watching."""
         self._ended.set()
         self._thread.join()
+
+    def leave_behind(self, step: int, reason: str) -> None:
+        """Mark every checkpoint after `step` as poisoned, so that the run goes on from that step."""
+        for prefix, manifest in list(self._manifests.items()):
+            if manifest.step > step:
+                self._poison(prefix, manifest, reason)
+
+    def _poison(self, prefix: str, manifest: CheckpointManifest, reason: str) -> None:
+        mark = CheckpointMark(
+            mark="Poisoned", manifest=manifest.digest(), time=datetime.now(UTC), by="divergence policy", reason=reason
+        )
+        try:
+            self._store.put(mark_key(prefix, "Poisoned"), mark.to_bytes())
+        except StoreError as fault:
+            log.warning("a checkpoint could not be marked", prefix=prefix, fault=str(fault))
 
     def _work(self) -> None:
         while not self._ended.wait(WATCH_S):

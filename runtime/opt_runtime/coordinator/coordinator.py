@@ -53,7 +53,6 @@ class Coordinator:
         self.course = TriggerCourse()
         self.orders: dict[str, Orders] = {}
         self.number = int(self._epoch * 1000)
-        self.changes: tuple[LiveChange, ...] = ()
         self.stopping = False
         self.verified_at: float | None = None
         self._journal, self._logbook = journal_of(store, settings.run), Logbook(store, settings.run)
@@ -130,17 +129,15 @@ class Coordinator:
         self.scribe.put(lambda: self._logbook.append(make))
 
     def hand_out(self, change: LiveChange) -> None:
-        """Give a live change to the running gang and remember its values for attempts to come."""
-        self.changes = (*self.changes, change)
+        """Journal a live change, remember its values, and give it to the running gang."""
         named = {name: getattr(change, name) for name in RunningValues.model_fields}
         values = self.state.values or self.settings.first_values
         fresh = values.model_copy(update={name: value for name, value in named.items() if value is not None})
-        self.state = replace(self.state, values=fresh)
-        self.save_progress()
+        self.record("Changed", live_change=change, values=fresh)
         self.number += 1
         for host in self.state.gang:
             if host in self.orders:
-                update = {"number": self.number, "changes": self.changes}
+                update = {"number": self.number, "changes": self.state.changes}
                 self.orders[host] = self.orders[host].model_copy(update=update)
         self.changed.notify_all()
 
@@ -228,7 +225,6 @@ class Coordinator:
             step=self.observed.highest_step,
             goodput=self.observed.goodput.state(self.now()),
             values=self.state.values,
-            change=self.changes[-1].sequence if self.changes else None,
         )
 
     def _on_verified(self, step: int) -> None:

@@ -34,7 +34,7 @@ def routes_of(c: Coordinator) -> Routes:
         ("GET", "/orders"): lambda request: _orders(c, request),
         ("GET", "/status"): lambda _: _json(status_of(c)),
         ("GET", "/metrics"): lambda _: (200, "text/plain; version=0.0.4", metrics_of(c).encode()),
-        ("GET", "/live-change"): lambda _: _json([change.wire() for change in c.changes]),
+        ("GET", "/live-change"): lambda _: _json([change.wire() for change in c.state.changes]),
         ("POST", "/live-change"): lambda request: _checked(_change, c, request),
         ("POST", "/suspend"): lambda request: _checked(_suspend, c, request),
         ("POST", "/resume"): lambda request: _checked(_resume, c, request),
@@ -58,7 +58,7 @@ def _change(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"fields {sorted(unknown)}: running fields are {', '.join(LIVE_FIELDS)}")
     values = {LIVE_FIELDS[name]: value for name, value in wish["fields"].items()}
     with c.changed:
-        number = max(c.state.change, len(c.changes)) + 1
+        number = len(c.state.changes) + 1
         change = LiveChange.model_validate(
             {
                 **values,

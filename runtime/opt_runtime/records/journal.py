@@ -12,6 +12,7 @@ from pydantic import Field
 
 from opt_api.documents.base import Document
 from opt_api.documents.keys import run_prefix
+from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
 from opt_api.types import LongWhole, NonNegative, ShortText, Text, Whole
@@ -21,7 +22,7 @@ from opt_store import Store
 
 What = Literal[
     "CoordinatorStarted", "HostSeen", "HostMarked", "AttemptStarted", "Paused", "Completed", "Failed", "Intervened",
-    "Progress", "Suspend", "Resume",
+    "Progress", "Suspend", "Resume", "Changed",
 ]  # fmt: skip
 
 
@@ -50,8 +51,7 @@ class RuntimeEvent(Document):
     trajectory: Whole | None = None
     """Number of the attempt that last began from the store: the course of the run that memory copies belong to."""
     values: RunningValues | None = None
-    change: LongWhole | None = None
-    """Sequence number of the newest live change."""
+    live_change: LiveChange | None = None
     goodput: dict[str, NonNegative] = Field(default_factory=dict)
     """Host seconds by class since the run began."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
+from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
 from opt_runtime.core.budget import Failure
@@ -31,7 +32,7 @@ class RunState:
     failures: tuple[Failure, ...] = ()
     interventions: tuple[int, ...] = ()
     values: RunningValues | None = None
-    change: int = 0
+    changes: tuple[LiveChange, ...] = ()
     highest_step: int = 0
     goodput: Mapping[str, float] = field(default_factory=dict)
     goodput_at: float = 0.0
@@ -104,8 +105,12 @@ def _progress(state: RunState, event: RuntimeEvent) -> RunState:
         goodput=event.goodput or state.goodput,
         goodput_at=event.time,
         values=event.values or state.values,
-        change=max(state.change, event.change or 0),
     )
+
+
+def _changed(state: RunState, event: RuntimeEvent) -> RunState:
+    assert event.live_change is not None
+    return replace(state, changes=(*state.changes, event.live_change), values=event.values or state.values)
 
 
 def _suspend(state: RunState, _: RuntimeEvent) -> RunState:
@@ -129,5 +134,6 @@ FOLDS: dict[What, Callable[[RunState, RuntimeEvent], RunState]] = {
     "Progress": _progress,
     "Suspend": _suspend,
     "Resume": _resume,
+    "Changed": _changed,
 }
 """A resume turns any pause into a suspension that is over: a person has looked."""

@@ -1,0 +1,102 @@
+"""`optctl run` with the real trainer: a fault, a live change, Ctrl-C, the same command again, a model at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from opt_runtime.local.cluster import wait_for
+from opt_runtime.wire import Client, Gone
+from support.small_spec import SPEC
+
+pytestmark = pytest.mark.integration
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    function = {"set": "set_"}.get(name, name)
+    code = f"import sys; from opt_cli.{name} import {function} as c; c(sys.argv[1:])"
+    return [sys.executable, "-c", code, *arguments]
+
+
+class Shell:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(name, *arguments),
+            check=False,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def quickly(self) -> dict:
+        """The running coordinator's own word, without starting a program to ask."""
+        path = self.folder / "runs/.scratch/small/coordinator.json"
+        if not path.exists():
+            return {"step": -1}
+        client = Client(json.loads(path.read_text())["address"])
+        try:
+            return json.loads(client.ask("GET", "/status"))
+        except Gone:
+            return {"step": -1}
+        finally:
+            client.close()
+
+    def status(self) -> dict:
+        found = self.run("status", "small", "--json")
+        return json.loads(found.stdout) if found.returncode == 0 else {"step": -1, "phase": found.stderr}
+
+
+def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    run = ["spec.yaml", "--json", "--fault", "kill rank 1 at step 25"]
+    log = (tmp_path / "first.log").open("w")
+    with (
+        log,
+        subprocess.Popen(command("run", *run), cwd=tmp_path, env=shell.environment, stdout=log, stderr=log) as first,
+    ):
+        assert wait_for(lambda: shell.quickly()["step"] >= 5, 180), (tmp_path / "first.log").read_text()[-3000:]
+        changed = shell.run("set", "small", "optimisation.learningRate=5e-4", "--reason", "to see it")
+        assert changed.returncode == 0, changed.stderr
+        assert wait_for(lambda: shell.quickly().get("attempt") == 2 and shell.quickly()["step"] >= 30, 180)
+        live = shell.status()
+        assert live["step"] < 600
+        assert {w["rank"] for w in live["workers"]} == {0, 1}
+        assert all(w["pid"] and w["host"] for w in live["workers"])
+        assert all(a["pid"] and a["host"] for a in live["agents"])
+        first.send_signal(signal.SIGINT)
+        assert first.wait(180) == 0, (tmp_path / "first.log").read_text()[-3000:]
+    left = shell.status()
+    assert (left["phase"], left["pausedFor"]) == ("paused", "Suspended")
+
+    second = shell.run("run", "spec.yaml", "--json")
+    assert second.returncode == 0, second.stderr + second.stdout[-3000:]
+    entries = json.loads(shell.run("logbook", "small", "--json").stdout)
+    causes = [entry["cause"] for entry in entries]
+    assert causes[:1] + causes[-1:] == ["Started", "Completed"]
+    assert {"LiveChange", "WorkerKilled", "Suspended", "Resumed"} <= set(causes)
+    change = next(entry for entry in entries if entry["cause"] == "LiveChange")
+    assert change["changes"] == [{"field": "optimisation.learningRate", "before": "0.001", "after": "0.0005"}]
+    assert entries[-1]["toStep"] == 600
+    exported = list((tmp_path / "runs/small").rglob("export/*.safetensors"))
+    assert exported
+    assert "WorkerKilled  rung" in shell.run("logbook", "small").stdout
+
+    other = {**SPEC, "spec": {**SPEC["spec"], "optimisation": {**SPEC["spec"]["optimisation"], "beta2": 0.98}}}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    refused = shell.run("run", "other.yaml")
+    assert refused.returncode == 2
+    assert "differs in recipe" in refused.stderr
