@@ -161,7 +161,7 @@ def test_eight_bands_of_sixteen_find_what_the_formula_says():
     """P = 1 - (1 - s^16)^8 is 0.990 at 0.95 (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", 3.4.2)."""
     rng = np.random.default_rng(3)
     shared, own = 950, 25
-    found, trials = 0, 400
+    found, trials = 0, 250
     for _ in range(trials):
         both = rng.integers(0, 2**63, shared).astype(np.uint64)
         sets = [np.concatenate((both, rng.integers(0, 2**63, own).astype(np.uint64))) for _ in range(2)]

@@ -1,0 +1,145 @@
+"""The vocabulary and both encoders."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opt_dataprep.errors import BadInput, TokenizerMismatch
+from opt_dataprep.steps.normalise import decode, utf8
+from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder, check_agreement
+from opt_dataprep.tokens.training import train_vocabulary
+from opt_dataprep.tokens.vocabulary import byte_characters, parse_vocabulary, write_vocabulary
+from support.corpora import library_texts
+
+FOLDER = Path(__file__).resolve().parents[2] / "../shared/tokenizer"
+WHERE = ("vocab.json", "merges.txt")
+
+
+@pytest.fixture(scope="module")
+def opt():
+    files = [FOLDER / "gpt2-vocab.json", FOLDER / "gpt2-merges.txt"]
+    missing = [str(f) for f in files if not f.exists()]
+    assert not missing, f"OPT's vocabulary is read in place, {missing} is not there: put metaseq's two files there"
+    return parse_vocabulary(files[0].read_bytes(), files[1].read_bytes(), WHERE)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return train_vocabulary(iter(library_texts(25)), 600)
+
+
+@pytest.mark.unit
+def test_opts_vocabulary_has_its_rows_and_ids(opt):
+    assert (len(opt.ids), opt.rows) == (50265, 50272)
+    fast = FastEncoder(opt)
+    assert fast.encode("Hello world, my dog is cute").tolist() == [31414, 232, 6, 127, 2335, 16, 11962]
+
+
+@pytest.mark.unit
+def test_both_encoders_agree_on_odd_texts(opt):
+    fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
+    texts = [
+        "",
+        " ",
+        "\n\n \n",
+        "</s><pad><s>",
+        "<|endoftext|> <mask>",
+        "a" * 3000,
+        "I'll we've  they're 'S",
+        "١٢٣ ½ Ⅷ",
+    ]
+    texts += [
+        "١٢٣",
+        "\u0000\u0001",
+        "🏳️‍🌈 e\u0301 \u200b",
+        "\t\tdef f(x):\n\treturn x  \r\n",
+        "ſ K İ ß Ǆ",
+        "\u2028\u2029\x85x",
+    ]
+    for text in texts:
+        check_agreement(text, fast.encode(text), reference.encode(text))
+    assert 2 not in fast.encode("</s>").tolist()
+
+
+@pytest.mark.unit
+def test_both_encoders_agree_on_any_text(opt):
+    fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.text(max_size=60))
+    def agree(text):
+        clean = utf8(text)
+        check_agreement(clean, fast.encode(clean), reference.encode(clean))
+
+    agree()
+
+
+@pytest.mark.unit
+def test_a_learned_vocabulary_has_opts_special_ids_and_agrees(learned):
+    assert [learned.ids[t] for t in ("<s>", "<pad>", "</s>", "<unk>")] == [0, 1, 2, 3]
+    fast, reference = FastEncoder(learned), ReferenceEncoder(learned)
+    for text in library_texts(30)[25:]:
+        check_agreement(text, fast.encode(text), reference.encode(text))
+
+
+@pytest.mark.unit
+def test_learning_twice_gives_the_same(learned):
+    assert write_vocabulary(train_vocabulary(iter(library_texts(25)), 600)) == write_vocabulary(learned)
+
+
+@pytest.mark.unit
+def test_a_vocabulary_survives_its_files(learned):
+    assert parse_vocabulary(*write_vocabulary(learned), WHERE) == learned
+
+
+@pytest.mark.unit
+def test_byte_characters_are_those_of_the_reference():
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    assert set(byte_characters()) == set(ByteLevel.alphabet())
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v, m: (b"[", m), "vocab.json: not JSON"),
+        (lambda v, m: (b"[]", m), "must be one JSON object"),
+        (lambda v, m: (json.dumps({**json.loads(v), "x": 70000}).encode(), m), "ids from 0 to 65535"),
+        (lambda v, m: (json.dumps({**json.loads(v), "</s>": 7}).encode(), m), "OPT's order is"),
+        (lambda v, m: (v, m + b"one\n"), "merges.txt: line .* two tokens with one blank"),
+        (lambda v, m: (v, m + b"zz qq\n"), "no id for 1 bytes or merges"),
+    ],
+)
+def test_files_that_are_no_vocabulary(learned, change, message):
+    with pytest.raises(BadInput, match=message):
+        parse_vocabulary(*change(*write_vocabulary(learned)), WHERE)
+
+
+@pytest.mark.unit
+def test_one_mismatch_is_an_error_that_says_where():
+    with pytest.raises(TokenizerMismatch, match=r"from token 1 .*\[8\] and \[9\]"):
+        check_agreement("text", np.array([5, 8], np.uint16), [5, 9])
+    with pytest.raises(TokenizerMismatch, match="from token 2"):
+        check_agreement("text", np.array([5, 8], np.uint16), [5, 8, 9])
+
+
+@pytest.mark.long
+def test_opts_tokenizer_agrees_with_the_reference_on_every_manual_page(opt):
+    pages = sorted(Path("/usr/share/man").rglob("*.gz"))
+    assert len(pages) > 1000, f"{len(pages)} manual pages on this machine; the test wants thousands: install manpages"
+    fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
+    total = 0
+    for page in pages:
+        text = utf8(decode(gzip.decompress(page.read_bytes()))[0])
+        ids = fast.encode(text)
+        check_agreement(text, ids, reference.encode(text))
+        total += len(ids)
+    assert total > 1_000_000
