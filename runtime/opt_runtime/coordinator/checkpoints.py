@@ -57,11 +57,12 @@ class CheckpointWatch:
     def _work(self) -> None:
         while not self._ended.wait(WATCH_S):
             try:
-                self._look()
+                self.look()
             except (StoreError, ValueError) as fault:
                 log.warning("cannot read the checkpoints; trying again", fault=str(fault))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what is new, now."""
         keys = {info.key for info in self._store.list(checkpoints_prefix(self._run))}
         prefixes = sorted({key.rpartition("/")[0] for key in keys if key == manifest_key(key.rpartition("/")[0])})
         for prefix in prefixes:

@@ -79,7 +79,7 @@ class Coordinator:
             with self.changed:
                 self.changed.wait_for(lambda: self._woken, wait)
                 self._woken = False
-                wait = self._turn()
+                wait = self.turn()
             if self.state.phase == "completed":
                 break
         time.sleep(FAREWELL_S)
@@ -168,17 +168,18 @@ class Coordinator:
             stopping=self.stopping,
         )
 
-    def _turn(self) -> float:
-        """Decide and apply once; how long to wait until the next time at the latest."""
-        if self._adopting():
-            return 0.1
-        decision = decide(self.snapshot())
-        for action in decision.actions:
-            self._applier.apply(action)
-        self._journal_progress()
-        if decision.actions:
-            self.changed.notify_all()
-        return 0.0 if decision.actions else decision.requeue_after
+    def turn(self) -> float:
+        """Decide and apply once; how long to wait until the next time at the latest, in seconds."""
+        with self.changed:
+            if self._adopting():
+                return 0.1
+            decision = decide(self.snapshot())
+            for action in decision.actions:
+                self._applier.apply(action)
+            self._journal_progress()
+            if decision.actions:
+                self.changed.notify_all()
+            return 0.0 if decision.actions else decision.requeue_after
 
     def _take_over(self) -> None:
         """Go on where the coordinator before left off; its gang runs on and is adopted as its hosts report."""
