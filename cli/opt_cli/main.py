@@ -8,6 +8,7 @@ import click
 
 COMMANDS = {
     "dataprep": "opt_cli.dataprep",
+    "generate": "opt_cli.generate",
     "logbook": "opt_cli.logbook",
     "plan": "opt_cli.plan",
     "run": "opt_cli.run",
