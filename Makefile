@@ -55,7 +55,7 @@ cluster-down: install ## Stop the cluster and remove every trace of it
 bench: install ## Every benchmark in full; writes benchmarks/results/
 	hack/bench
 
-demo: install ## From raw text on this machine to a trained model that answers a prompt
+demo: install ## From raw text to a trained, resumed and answering model, on this machine
 	hack/demo
 
 lock: install ## Pin the versions that are installed now
