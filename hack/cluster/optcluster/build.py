@@ -1,29 +1,22 @@
 """Builds the pinned Go programs once, and keeps them under the digest of everything they are built from."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from optcluster.errors import ClusterError
+from optcluster.errors import ClusterError, say
 from optcluster.families import FAMILIES, Family
+from optcluster.locks import one_at_a_time
 from optcluster.paths import TOOL_MODULES, tools_root
+from optcluster.procs import DIES_WITH_US
 
 GO_FLAGS = ("-trimpath",)
 GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
 REPORT_EVERY_S = 20.0
-
-
-def say(message: str) -> None:
-    """Tells the person at the keyboard what goes on; stdout is left to results."""
-    print(f"cluster: {message}", file=sys.stderr, flush=True)
 
 
 def folder_of(family: Family) -> Path:
@@ -45,7 +38,7 @@ def ensure(names: tuple[str, ...]) -> None:
     waiting = [FAMILIES[name] for name in names if not is_built(FAMILIES[name])]
     for position, family in enumerate(waiting):
         after = sum(other.minutes for other in waiting[position + 1 :])
-        with _lock(family):
+        with one_at_a_time(tools_root() / f".{family.name}.lock", f"building {family.name}"):
             if not is_built(family):  # another run may have built it while this one waited for the lock
                 _build(family, after)
 
@@ -80,19 +73,6 @@ def go_version() -> str:
     return _go_version[0]
 
 
-@contextmanager
-def _lock(family: Family) -> Iterator[None]:
-    """One build of a family at a time on this machine; the kernel drops the lock of a run that is killed."""
-    tools_root().mkdir(parents=True, exist_ok=True)
-    with (tools_root() / f".{family.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another run is building {family.name}; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def _build(family: Family, minutes_after: float) -> None:
     for left_over in tools_root().glob(f".{family.name}.build-*"):
         shutil.rmtree(left_over, ignore_errors=True)  # of a run that was killed: we hold the lock
@@ -110,11 +90,8 @@ def _build(family: Family, minutes_after: float) -> None:
 
 
 def _run_go(family: Family, work: Path, started: float, minutes_after: float) -> None:
-    # setpriv (util-linux): the build ends with us, even when we are killed
     command = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
+        *DIES_WITH_US,
         "go",
         "build",
         *GO_FLAGS,

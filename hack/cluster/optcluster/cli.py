@@ -10,9 +10,10 @@ from typing import Any
 
 from optcluster import build, images, lifecycle, minio, programs, trainer_image
 from optcluster.cluster import Cluster, Node
-from optcluster.errors import ClusterError
+from optcluster.errors import ClusterError, say
 from optcluster.families import CONTROL_PLANE, EXTRAS, FAMILIES, NODES
 from optcluster.kwok import FakeNodes
+from optcluster.prune import prune
 from optcluster.record import all_records
 
 DEFAULT_NAME = "default"
@@ -45,13 +46,13 @@ def _up(given: argparse.Namespace) -> None:
     ready = trainer_image.cached()
     made = lifecycle.up(given.name, given.nodes, archives=[ready] if ready else [])
     if given.nodes and not ready:
-        build.say("the trainer's base image is not built yet: `cluster.py image` builds it and gives it to the nodes")
+        say("the trainer's base image is not built yet: `cluster.py image` builds it and gives it to the nodes")
     _print_environment(made)
 
 
 def _down(given: argparse.Namespace) -> None:
     lifecycle.down(Cluster.load(given.name))
-    build.say(f"cluster {given.name!r} is down")
+    say(f"cluster {given.name!r} is down")
 
 
 def _status(_: argparse.Namespace) -> None:
@@ -82,6 +83,11 @@ def _image(given: argparse.Namespace) -> None:
     print(archive)
 
 
+def _prune(_: argparse.Namespace) -> None:
+    for path in prune():
+        print(path)
+
+
 def _load(given: argparse.Namespace) -> None:
     _load_into(Cluster.load(given.name), given.archive)
 
@@ -89,7 +95,7 @@ def _load(given: argparse.Namespace) -> None:
 def _load_into(cluster: Cluster, archive: Path) -> None:
     for one in cluster.nodes:
         images.load(one.machine, archive)
-        build.say(f"{one.name} has {archive.name}")
+        say(f"{one.name} has {archive.name}")
 
 
 def _minio(given: argparse.Namespace) -> None:
@@ -133,6 +139,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str]] = {
     "env": (_environment, "print KUBECONFIG and PATH of a running cluster, for eval"),
     "build": (_build, "build the programs that are not in the cache"),
     "image": (_image, "build the trainer's base image, and give it to the nodes of a running cluster"),
+    "prune": (_prune, "remove from the cache what this checkout would not use"),
     "load": (_load, "give the nodes an image from an archive (OCI or Docker)"),
     "minio": (_minio, "start an S3 server in the cluster and print how to log in, for eval"),
     "kwok": (_kwok, "start KWOK in the cluster and add fake nodes"),

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from optcluster import programs
-from optcluster.build import say
-from optcluster.errors import ClusterError
+from optcluster.errors import ClusterError, say
+from optcluster.locks import one_at_a_time
 from optcluster.machine import Machine
 from optcluster.paths import images_root, make_private
+from optcluster.procs import DIES_WITH_US
 
 PAUSE = "localhost/opt-pause:1"
 IMPORT_WITHIN_S = 600.0
@@ -30,7 +31,7 @@ def buildah(*arguments: str | Path, cwd: Path | None = None) -> str:
     """
     root = images_root() / "buildah"
     command = [
-        str(programs.find("buildah")), "--root", str(root / "storage"), "--runroot", str(root / "run"),
+        *DIES_WITH_US, str(programs.find("buildah")), "--root", str(root / "storage"), "--runroot", str(root / "run"),
         "--storage-driver", "vfs", *map(str, arguments),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, stdin=subprocess.DEVNULL)
@@ -62,18 +63,28 @@ def pause_archive() -> Path:
 
 def store_of(archives: list[Path]) -> Path:
     """The image store that holds `archives` (whose names tell their content); made when it is not in the cache."""
-    containerd = programs.find("containerd")
-    names = " ".join([containerd.parent.name, *sorted(archive.name for archive in archives)])
-    store = images_root() / f"store-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
-    if not store.is_dir():
-        work = Path(tempfile.mkdtemp(prefix=".store-", dir=images_root()))
-        say(f"unpacking {len(archives)} images")
-        try:
-            _import_all(containerd, archives, work)
+    store = store_path(archives)
+    with one_at_a_time(images_root() / ".store.lock", "unpacking images"):
+        if not store.is_dir():
+            say(f"unpacking {len(archives)} images")
+            work = empty_work_folder("store")
+            _import_all(programs.find("containerd"), archives, work)
             (work / "root").rename(store)
-        finally:
             shutil.rmtree(work, ignore_errors=True)
     return store
+
+
+def store_path(archives: list[Path]) -> Path:
+    """Where the image store of `archives` is, or will be."""
+    names = " ".join([programs.find("containerd").parent.name, *sorted(archive.name for archive in archives)])
+    return images_root() / f"store-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+
+def empty_work_folder(what: str) -> Path:
+    """A folder for the holder of the lock on `what`; those of runs that failed or were killed are removed."""
+    for left_over in images_root().glob(f".{what}-*"):
+        shutil.rmtree(left_over)
+    return Path(tempfile.mkdtemp(prefix=f".{what}-", dir=images_root()))
 
 
 def copy_store(store: Path, target: Path) -> None:

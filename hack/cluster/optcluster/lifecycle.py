@@ -12,9 +12,8 @@ from pathlib import Path
 
 from optcluster import cgroups, network, procs, programs, sysctls
 from optcluster.addresses import MAX_NODES, choose_block, routes_in_use
-from optcluster.build import say
 from optcluster.cluster import Cluster
-from optcluster.errors import ClusterError
+from optcluster.errors import ClusterError, say
 from optcluster.families import CONTROL_PLANE, NODES
 from optcluster.procs import Process
 from optcluster.record import Record, all_records, allocation, teardown

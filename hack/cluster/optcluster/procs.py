@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+# Before a command, from util-linux: the program ends with the process that started it, even when that is killed
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
+
 
 @dataclass(frozen=True)
 class Process:

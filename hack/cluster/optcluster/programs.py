@@ -6,8 +6,7 @@ import subprocess
 from pathlib import Path
 
 from optcluster import build
-from optcluster.build import say
-from optcluster.errors import ClusterError
+from optcluster.errors import ClusterError, say
 from optcluster.families import FAMILIES, family_of
 
 # program -> Debian package that has it

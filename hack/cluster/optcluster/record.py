@@ -1,13 +1,12 @@
 """What is kept on disk about a running cluster, and which clusters there are."""
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
+from optcluster.locks import one_at_a_time
 from optcluster.paths import clusters_root, make_private
 from optcluster.procs import Process
 
@@ -55,17 +54,9 @@ def all_records() -> list[Record]:
 
 def allocation() -> AbstractContextManager[None]:
     """One process at a time may choose names and addresses."""
-    return _one_at_a_time("allocation")
+    return one_at_a_time(make_private(clusters_root()) / ".allocation.lock")
 
 
 def teardown() -> AbstractContextManager[None]:
     """One process at a time may take clusters down: an owner and its reaper may both want to."""
-    return _one_at_a_time("teardown")
-
-
-@contextmanager
-def _one_at_a_time(what: str) -> Iterator[None]:
-    make_private(clusters_root())
-    with (clusters_root() / f".{what}.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return one_at_a_time(make_private(clusters_root()) / ".teardown.lock")

@@ -3,13 +3,11 @@
 Its packages are those that this Python environment was installed with, so a pod runs the versions that tests run.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +16,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from optcluster import programs
-from optcluster.build import say
-from optcluster.errors import ClusterError
-from optcluster.images import buildah, publish
+from optcluster.errors import ClusterError, say
+from optcluster.images import buildah, empty_work_folder, publish
+from optcluster.locks import one_at_a_time
 from optcluster.paths import SOURCE_ROOT, images_root, make_private
+from optcluster.procs import DIES_WITH_US
 
 IMAGE = "localhost/opt-trainer-base:1"
 DEBIAN = "localhost/opt-debian:1"
@@ -44,8 +43,7 @@ def archive() -> Path:
         return target
     programs.provide_debian(programs.DEBIAN_FOR_IMAGES)
     make_private(images_root())
-    with (images_root() / ".trainer.lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with one_at_a_time(images_root() / ".trainer.lock", "building the trainer's base image"):
         if not target.exists():  # another run may have built it while this one waited for the lock
             _build(needed, target)
     return target
@@ -106,7 +104,7 @@ def _build(needed: list[str], target: Path) -> None:
         raise ClusterError(f"the image has Python {wanted} and takes wheels made by the same; this is {found}")
     say(f"building the trainer's base image: about {MINUTES} min on two cores, once")
     started = time.monotonic()
-    work = Path(tempfile.mkdtemp(prefix=".trainer-", dir=images_root()))
+    work = empty_work_folder("trainer")
     try:
         _debian(work)
         _context(needed, work / "context")
@@ -146,7 +144,7 @@ def _context(needed: list[str], folder: Path) -> None:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*DIES_WITH_US, *command], env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stdout + done.stderr)[-3000:]
         raise ClusterError(f"`{' '.join(command[:4])} ...` failed:\n{said}")
