@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -34,6 +36,7 @@ def run(
     Hosts are process groups. Ctrl-C saves and stops; the same command goes on. Exit code 1 when the run is paused.
     """
     from opt_cli.local_run import Wish, prepare, run_cluster
+    from opt_cli.run_result import result_of
     from opt_cli.run_screen import screen
     from opt_runtime.local.scratch import scratch_of
     from opt_store import StoreError
@@ -47,6 +50,8 @@ def run(
         dataset = _dataset(wish.training.spec.data, url, machine)
         with screen(prepared.plan, machine) as told:
             outcome = run_cluster(wish, prepared, dataset, told)
+        if outcome == "Completed":
+            _show(result_of(prepared.store, prepared.plan.name), machine)
     except Problems as problems:
         for problem in problems.items:
             click.echo(str(problem), err=True)
@@ -57,6 +62,14 @@ def run(
     if outcome == "Paused":
         click.echo(f"paused; see `optctl logbook {training.metadata.name}`", err=True)
         ctx.exit(FAILED)
+
+
+def _show(result: dict[str, Any], machine: bool) -> None:
+    if machine:
+        click.echo(json.dumps({"result": result}))
+        return
+    for name, value in result.items():
+        click.echo(f"{name:16} {value}")
 
 
 def _dataset(data: object, url: str, machine: bool) -> str:

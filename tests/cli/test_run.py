@@ -84,6 +84,9 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
 
     second = shell.run("run", "spec.yaml", "--json")
     assert second.returncode == 0, second.stderr + second.stdout[-3000:]
+    result = json.loads(second.stdout.splitlines()[-1])["result"]
+    assert (result["step"], set(result["validationLoss"])) == (600, {"licences"})
+    assert result["export"].endswith("/export")
     entries = json.loads(shell.run("logbook", "small", "--json").stdout)
     causes = [entry["cause"] for entry in entries]
     assert causes[:1] + causes[-1:] == ["Started", "Completed"]
