@@ -19,7 +19,7 @@ from common import ROOT, Case, case_of, interleaved, measured, run, timed
 from store_clients import CLIENTS, Place
 
 MIB, GIB = 1 << 20, 1 << 30
-TOTAL, QUICK_TOTAL = 1536 * MIB, 192 * MIB
+TOTAL, QUICK_TOTAL = 1536 * MIB, 96 * MIB
 COUNTS = (1, 16, 64)
 REPEATS, QUICK_REPEATS = 5, 2
 SERVERS = ("minio", "seaweedfs")

@@ -86,6 +86,8 @@ class DamagedError(OSError):
 def judge(fault: Exception) -> Verdict | None:
     """Return what a fault of the client or of the network means; None if it is no such fault."""
     if isinstance(fault, S3Error):
+        if "no space left on device" in (fault.message or ""):  # MinIO says so under the code InternalError
+            return _FULL
         return BY_CODE.get(str(fault.code)) or _by_status(fault.response.status)
     if isinstance(fault, InvalidResponseError):
         return _by_status(_status_in(fault))
