@@ -10,12 +10,15 @@ COMMANDS = {
     "dataprep": "opt_cli.dataprep",
     "generate": "opt_cli.generate",
     "logbook": "opt_cli.logbook",
+    "pause": "opt_cli.pause",
     "plan": "opt_cli.plan",
+    "resume": "opt_cli.resume",
     "run": "opt_cli.run",
+    "set": "opt_cli.set",
     "status": "opt_cli.status",
     "validate": "opt_cli.validate",
 }
-"""Module of each command; the command is the module's attribute of the same name."""
+"""Module of each command; the command is the module's attribute of the same name, or `set_` for Python's `set`."""
 
 
 class Commands(click.Group):
@@ -29,7 +32,8 @@ class Commands(click.Group):
         """The command of that name; None when there is none."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        module = import_module(COMMANDS[cmd_name])
+        command: click.Command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         return command
 
 
