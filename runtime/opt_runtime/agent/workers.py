@@ -21,8 +21,7 @@ from opt_api.documents.heartbeat import Heartbeat
 from opt_runtime.agent.copies import Copies
 from opt_runtime.linux import is_stopped
 from opt_runtime.messages import WorkerNote, WorkerOrder
-from opt_runtime.worker.child import STACKS_SIGNAL
-from opt_runtime.worker.nursery import PACKET
+from opt_runtime.worker.child import PACKET, STACKS_SIGNAL
 
 STACK_WAIT_S = 0.3
 TAIL = 6000

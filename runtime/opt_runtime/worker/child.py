@@ -19,6 +19,8 @@ from opt_runtime.messages import WorkerOrder
 from opt_runtime.worker.context import Entry, WorkerContext, send
 
 STACKS_SIGNAL = signal.SIGUSR2
+PACKET = 1 << 16
+"""Longest message between agent, warm parent and workers, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,9 @@ from importlib import import_module
 
 from opt_runtime.linux import die_with_parent
 from opt_runtime.messages import WorkerOrder
-from opt_runtime.worker.child import Shared, live
+from opt_runtime.worker.child import PACKET, Shared, live
 from opt_runtime.worker.context import Entry
 from opt_runtime.worker.warm import warm
-
-PACKET = 1 << 16
 
 
 def load_entry(name: str) -> Entry:
