@@ -181,7 +181,7 @@ class Saver(Protocol):
         """Wait until nothing reads the tensors any more; return the seconds waited."""
 
     def wait(self, timeout_s: float | None = None) -> int | None:
-        """Wait until the last save is durable; return its step, or None if time ran out.
+        """Wait until the last save is durable, and its export written; return its step, or None if time ran out.
 
         Raises:
             opt_trainer.checkpoint.saver.SaveFailed: It could not be written; the message says why.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from opt_api.documents.keys import checkpoint_prefix, mark_key
+from opt_api.documents.keys import checkpoint_prefix, logbook_prefix, mark_key
+from opt_api.documents.logbook import LogbookEntry
 from opt_trainer.checkpoint.catalog import catalog
 from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint
 from opt_trainer.checkpoint.fetching import check_object
@@ -49,6 +50,13 @@ class Spoilt:
         self.path.write_bytes(self.sound)
 
 
+def logbook(folder: Path) -> list[LogbookEntry]:
+    store = store_in(folder)
+    entries = [LogbookEntry.from_bytes(store.get(info.key)) for info in store.list(logbook_prefix(RUN))]
+    assert [e.sequence for e in entries] == list(range(1, len(entries) + 1))
+    return entries
+
+
 def unpoison(folder: Path) -> None:
     store_in(folder).delete(mark_key(PREFIX, "Poisoned"))
 
@@ -85,17 +93,19 @@ def test_every_byte_of_a_header_is_guarded(saved, index):
 
 @pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors", "rank-000001.safetensors"])
 def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
-    path, draw, told = objects(saved)[name], random.Random(name), []
+    path, draw, before = objects(saved)[name], random.Random(name), len(logbook(saved))
     for at in sorted(draw.sample(range(path.stat().st_size), 25)):
         got = blank(whole_state(1))
         with Spoilt(path, at, 1 << draw.randrange(8)):
-            taken = restorer(saved, poisoned=lambda prefix, reason: told.append((prefix, reason))).restore(boxes(got))
+            taken = restorer(saved).restore(boxes(got))
         assert taken.state.step == 1, f"byte {at} of {name}"
         assert same_bits(got, whole_state(1))
         assert next(f for f in catalog(store_in(saved), RUN) if f.step == 2).marked("Poisoned")
         unpoison(saved)
+    told = logbook(saved)[before:]
     assert len(told) == 25
-    assert all(prefix == PREFIX and name in reason for prefix, reason in told)
+    assert all(e.cause == "CheckpointPoisoned" and e.from_step == 2 for e in told)
+    assert all(PREFIX in e.summary and name in e.evidence[0] for e in told)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors"])

@@ -25,7 +25,7 @@ class WriterLink:
         self._config = config
         self._change = threading.Condition()
         self._pending: int | None = None
-        self._failure = ""
+        self._failure, self._last_stage = "", "Complete"
         self._outcomes: list[Outcome] = []
         self.durable: Outcome | None = None
         self.fenced = ""
@@ -37,8 +37,8 @@ class WriterLink:
         with self._change:
             return self._pending
 
-    def announce(self, step: int) -> None:
-        """A save begins; waits for the one before it."""
+    def announce(self, step: int, *, export: bool) -> None:
+        """A save begins; waits for the one before it. With an export it is over when that is."""
         with self._change:
             self._change.wait_for(lambda: self._pending is None)
         if self._process.poll() is not None:
@@ -47,6 +47,7 @@ class WriterLink:
             self._process = self._start()
         with self._change:
             self._pending, self._failure = step, ""
+            self._last_stage = "Exported" if export else "Complete"
 
     def send(self, job: SaveJob) -> None:
         """Hand over the staged image."""
@@ -130,7 +131,7 @@ class WriterLink:
                 self.durable = outcome
             if outcome.stage == "Fenced":
                 self.fenced = outcome.message
-            if outcome.stage in {"Complete", "Failed", "Fenced"} and outcome.step == self._pending:
+            if outcome.stage in {self._last_stage, "Failed", "Fenced"} and outcome.step == self._pending:
                 self._pending = None
-                self._failure = "" if outcome.stage == "Complete" else outcome.message
+                self._failure = "" if outcome.stage == self._last_stage else outcome.message
             self._change.notify_all()

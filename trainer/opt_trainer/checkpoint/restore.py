@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import torch
@@ -14,14 +14,12 @@ from opt_store import Corrupt, NotFound, Store, digest_of
 from opt_trainer.checkpoint.catalog import Found, catalog, loadable
 from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint, WrongCheckpoint
 from opt_trainer.checkpoint.fetching import Progress, fill
+from opt_trainer.checkpoint.logbook import tell_poisoned
 from opt_trainer.checkpoint.marks import mark
 from opt_trainer.checkpoint.peers import Alone, Peers
 from opt_trainer.checkpoint.saver import RNG
 from opt_trainer.checkpoint.sealing import open_sealed
 from opt_trainer.state import LocalTensor, LoopState, Restored, RunIdentity
-
-Poisoned = Callable[[str, str], None]
-"""Told on rank 0 of each checkpoint that was marked Poisoned: its prefix, and why."""
 
 
 class CheckpointRestorer:
@@ -34,7 +32,6 @@ class CheckpointRestorer:
         peers: The other ranks.
         parallel: Fetches in flight.
         progress: Told of bytes fetched by this rank.
-        poisoned: Writes the logbook, see `opt_trainer.checkpoint.logbook.poisoned_entry`.
     """
 
     def __init__(
@@ -46,11 +43,10 @@ class CheckpointRestorer:
         peers: Peers | None = None,
         parallel: int = 4,
         progress: Progress | None = None,
-        poisoned: Poisoned | None = None,
     ) -> None:
         self._store, self._identity, self._architecture = store, identity, architecture
         self._peers: Peers = peers or Alone()
-        self._parallel, self._progress, self._poisoned = parallel, progress, poisoned
+        self._parallel, self._progress = parallel, progress
 
     def restore(self, tensors: Sequence[LocalTensor], *, step: int | None = None) -> Restored | None:
         """See `Restorer.restore`.
@@ -127,8 +123,7 @@ class CheckpointRestorer:
         if not self._peers.first:
             return
         mark(self._store, prefix, "Poisoned", manifest, by="restore", now=datetime.now(UTC), reason=reason)
-        if self._poisoned:
-            self._poisoned(prefix, reason)
+        tell_poisoned(self._store, self._identity.run, self._identity.attempt, prefix, reason)
 
 
 def _state(manifest: CheckpointManifest, rng: bytes) -> LoopState:

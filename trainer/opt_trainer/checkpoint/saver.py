@@ -104,9 +104,12 @@ class CheckpointSaver:
             raise Fenced(self._link.fenced)
         mine = owned([*tensors, *self._rng(state.rng)])
         image = self._image(mine)
-        job = self._job(image, state, export=export)
-        self._link.announce(state.step)
-        self._copier.start(image, mine, done=lambda: self._link.send(job), failed=self._link.give_up)
+        self._link.announce(state.step, export=export and self._identity.rank == 0)
+
+        def done() -> None:
+            self._link.send(self._job(image, state, export=export))
+
+        self._copier.start(image, mine, done=done, failed=self._link.give_up)
         self._last = state.step
         self.stall_seconds = time.perf_counter() - began
 
