@@ -54,7 +54,6 @@ class Coordinator:
         self.orders: dict[str, Orders] = {}
         self.number = int(self._epoch * 1000)
         self.stopping = False
-        self.verified_at: float | None = None
         self._journal, self._logbook = journal_of(store, settings.run), Logbook(store, settings.run)
         self.state: RunState = replay(self._journal.read())
         self.trajectory = self.state.trajectory
@@ -160,7 +159,7 @@ class Coordinator:
             workers=tuple(worker for _, worker in sorted(observed.workers.items())),
             ledger=self.state.ledger,
             failures=self.state.failures,
-            verified_at=self.verified_at,
+            verified_at=self.state.verified_at,
             stragglers=observed.straggling(),
             divergence=self.course.view(observed, values, self.checkpoints.views, self.state.interventions),
             paused_for=self.state.paused_for,
@@ -230,9 +229,10 @@ class Coordinator:
 
     def _on_verified(self, step: int) -> None:
         with self.changed:
-            self.verified_at = self.now()
-            log.info("checkpoint verified", step=step)
-            self.wake()
+            if step not in self.state.verified:
+                log.info("checkpoint verified", step=step)
+                self.record("Verified", step=step)
+                self.wake()
 
     def _probe_all(self) -> None:
         """Ask the machines of silent hosts, outside the lock, because an answer may take its time."""

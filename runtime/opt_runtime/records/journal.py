@@ -22,7 +22,7 @@ from opt_store import Store
 
 What = Literal[
     "CoordinatorStarted", "HostSeen", "HostMarked", "AttemptStarted", "Paused", "Completed", "Failed", "Intervened",
-    "Progress", "Suspend", "Resume", "Changed",
+    "Progress", "Suspend", "Resume", "Changed", "Verified",
 ]  # fmt: skip
 
 

@@ -36,6 +36,8 @@ class RunState:
     highest_step: int = 0
     goodput: Mapping[str, float] = field(default_factory=dict)
     goodput_at: float = 0.0
+    verified: frozenset[int] = frozenset()
+    verified_at: float | None = None
     coordinators: int = 0
 
 
@@ -113,6 +115,11 @@ def _changed(state: RunState, event: RuntimeEvent) -> RunState:
     return replace(state, changes=(*state.changes, event.live_change), values=event.values or state.values)
 
 
+def _verified(state: RunState, event: RuntimeEvent) -> RunState:
+    """A checkpoint that a later attempt saves at the same step is no progress beyond it."""
+    return replace(state, verified=state.verified | {event.step or 0}, verified_at=event.time)
+
+
 def _suspend(state: RunState, _: RuntimeEvent) -> RunState:
     return replace(state, suspend=True)
 
@@ -135,5 +142,6 @@ FOLDS: dict[What, Callable[[RunState, RuntimeEvent], RunState]] = {
     "Suspend": _suspend,
     "Resume": _resume,
     "Changed": _changed,
+    "Verified": _verified,
 }
 """A resume turns any pause into a suspension that is over: a person has looked."""

@@ -166,6 +166,18 @@ def test_a_divergence_goes_back_with_new_values_and_leaves_later_checkpoints_beh
         assert (entry.cause, entry.rung, entry.changes[0].field) == ("LossSpike", 3, "optimisation.clip")
 
 
+def test_an_old_verified_checkpoint_is_no_news_to_a_successor(store: Store) -> None:
+    prefix = saved(store, 4)
+    store.put(mark_key(prefix, "Verified"), b"{}")
+    with coordinator(store) as c:
+        c.checkpoints.look()
+        first = c.state.verified_at
+        assert first is not None
+    with coordinator(store) as heir:
+        heir.checkpoints.look()
+        assert heir.state.verified_at == first
+
+
 def test_status_and_metrics_say_the_same(store: Store) -> None:
     with coordinator(store) as c:
         started(c)
