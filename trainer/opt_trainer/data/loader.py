@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
+from opt_api.documents.plan import spread
 from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.order import DataOrder
 from opt_trainer.state import Batch
@@ -56,8 +57,8 @@ class BlockLoader:
         """See `Loader.validation`. A rank's share of a short last batch may have no rows."""
         blocks = self._held_out[source]
         for first in range(0, min(len(blocks), batch_sequences * max_batches), batch_sequences):
-            size = min(batch_sequences, len(blocks) - first)
-            mine = range(first + size * self._rank // self._ranks, first + size * (self._rank + 1) // self._ranks)
+            batch = range(first, min(first + batch_sequences, len(blocks)))
+            mine = spread(batch, self._ranks)[self._rank]
             yield torch.from_numpy(blocks.read(mine))
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from opt_api.documents.plan import spread
 from opt_api.training.data import BatchRange
 from opt_trainer.data.permutation import Permutation
 
@@ -56,9 +57,8 @@ class DataOrder:
         if step < 1 or not 0 <= rank < ranks:
             raise ValueError(f"data order: step {step} (first is 1), rank {rank} of {ranks}: there is no such share")
         first = (step - 1) * self.batch
-        positions = np.arange(
-            first + self.batch * rank // ranks, first + self.batch * (rank + 1) // ranks, dtype=np.uint64
-        )
+        mine = spread(range(first, first + self.batch), ranks)[rank]
+        positions = np.arange(mine.start, mine.stop, dtype=np.uint64)
         return tuple(self._at(positions).tolist())
 
     def epoch(self, step: int) -> float:
