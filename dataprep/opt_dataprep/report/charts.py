@@ -55,7 +55,7 @@ def columns(values: Mapping[int, int], title: str, axis: str) -> str:
         )
         if count:
             shapes.append(f'<text x="{middle:.1f}" y="{y - 4:.1f}" text-anchor="middle" class="value">{count:,}</text>')
-    shapes.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 2}" text-anchor="middle" class="value">{escape(axis)}</text>')
+    shapes.append(f'<text x="12" y="{HEIGHT - 2}" class="value">{escape(axis)}</text>')
     return _svg(HEIGHT + 4, title, "".join(shapes))
 
 

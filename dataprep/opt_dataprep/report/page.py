@@ -18,6 +18,7 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 .soft,.none{color:var(--soft)}table{border-collapse:collapse;width:100%}
 td,th{text-align:right;padding:.3rem .6rem;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:600}
+.words td{text-align:left;overflow-wrap:anywhere}.words th{text-align:left}.words td:first-child{white-space:nowrap}
 .tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1rem 0}.tile{background:var(--card);border-radius:8px;padding:.6rem 1rem}
 .tile b{display:block;font-size:1.3rem}.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:0 2rem}
 svg{width:100%;max-width:660px;font-size:12px}svg rect{fill:var(--bar)}svg text{fill:var(--ink)}svg .value{fill:var(--soft)}
@@ -86,7 +87,7 @@ def page(found: Findings) -> str:
             for kind, sizes in found.clusters.items()
         ),
         "</div>",
-        "<h2>Settings</h2>" + _table(("setting", "value"), found.settings.items()),
+        "<h2>Settings</h2>" + _table(("setting", "value"), found.settings.items(), kind="words"),
         "<h2>Samples of what was dropped</h2>" + _samples(found.dropped),
         "<h2>Samples of what was kept</h2>" + _samples(found.kept),
     ]
@@ -139,10 +140,10 @@ def _sources(counts: Iterable[SourceCounts]) -> str:
     return _table(names, rows)
 
 
-def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def _table(names: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "numbers") -> str:
     head = "".join(f"<th>{escape(name)}" for name in names)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}" for cell in row) for row in rows)
-    return f"<table><tr>{head}{body}</table>"
+    return f"<table class={kind}><tr>{head}{body}</table>"
 
 
 def _samples(samples: Sequence[Sample]) -> str:
@@ -150,6 +151,6 @@ def _samples(samples: Sequence[Sample]) -> str:
         return "<p class=none>none</p>"
     return "".join(
         f"<h3>{escape(s.kind)} <span class=soft><code>{escape(s.uri)}</code> at {s.position:,}</span></h3>"
-        f"<pre>{escape(s.text)}</pre>"
+        f"<pre>{escape(s.text) or '(nothing)'}</pre>"
         for s in samples
     )

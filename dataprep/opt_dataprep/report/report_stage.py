@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from opt_api.canonical import canonical_json
 from opt_dataprep.exclusion_shards import exclusion_tables
 from opt_dataprep.packing.scatter_stage import train_blocks
 from opt_dataprep.packing.select_stage import tokens_per_block
@@ -61,8 +62,8 @@ def _settings(preparation: Preparation) -> Iterator[tuple[str, str]]:
     data = preparation.plan.data.wire()
     for name in ("sequenceLength", "seed", "normalisation", "quality", "language", "deduplication", "validation"):
         if name in data:
-            yield name, str(data[name])
-    yield "tokenizer", str(data["tokenizer"])
+            yield name, canonical_json(data[name]).decode()
+    yield "tokenizer", canonical_json(data["tokenizer"]).decode()
     for name, value in sorted(preparation.plan.code.items()):
         yield f"version of {name}", value
 
