@@ -13,8 +13,7 @@ from opt_store import S3Settings, Store, StoreSettings, open_store
 DType = Literal["float32", "float16", "bfloat16", "int64", "int32", "uint8"]
 
 CHUNK_BYTES = 4 << 20
-"""Unit of digests within a slice: what a reader of a part reads too much at most, at each end. The manifest of OPT-175B
-with its moments (2 TB) then holds 500,000 digests, some 40 MB; that of OPT-125M 70 kB."""
+"""Unit of digests within a slice: what a reader of a part reads too much at most, at each end."""
 
 
 class StoreAddress(Model):
