@@ -16,30 +16,17 @@ import pytest
 import zstandard
 
 from opt_api.documents.exit_report import EXIT_CODES
-from opt_api.training.data import QualityRules, Source
+from opt_api.training.data import QualityRules
 from opt_dataprep.errors import BadInput, DataprepError, SourceChanged
 from opt_dataprep.planning import make_plan
-from opt_dataprep.sources import Rejected, SourceDocument, read_part
+from opt_dataprep.sources import read_part
 from opt_dataprep.work.preparation import save_plan
 from opt_dataprep.work.stage import run_task
 from opt_dataprep.work.table import BY_NAME
 from opt_store import open_store
-from support.corpora import library_texts, spec
+from support.corpora import as_jsonl, library_texts, read_all, source, spec, written
 
 LINES = [f"line {i} of several, each a document of its own" for i in range(50)]
-
-
-def as_jsonl(texts: list[str]) -> bytes:
-    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
-
-
-def source(path: Path, **fields) -> Source:
-    return Source(name="s", uri=path.as_uri(), **fields)
-
-
-def read_all(data) -> list[SourceDocument | Rejected]:
-    plan = make_plan(data)
-    return [found for part in plan.parts for found in read_part(plan, part)]
 
 
 def facts(tmp_path, data) -> list[dict]:
@@ -47,12 +34,6 @@ def facts(tmp_path, data) -> list[dict]:
     (tmp_path / "store").mkdir(exist_ok=True)
     preparation = save_plan(open_store((tmp_path / "store").as_uri()), "data", make_plan(data))
     return [run_task(preparation, BY_NAME["read"], i)[0].facts for i in range(len(preparation.plan.parts))]
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.unit
@@ -100,56 +81,28 @@ def test_a_line_of_a_gigabyte_is_dropped_without_being_held(tmp_path):
         file.seek(0, os.SEEK_END)
         file.write(b'"}\n' + as_jsonl(LINES[2:5]))
     program = f"""
-import resource
-from test_bad_input import *
-data = spec(source(Path({str(path)!r})), part_bytes=128 << 20, quality=QualityRules(max_document_bytes=1 << 20))
+import json, pathlib, resource
+from support.corpora import source, spec
+from opt_api.training.data import QualityRules
+from opt_dataprep.planning import make_plan
+from opt_dataprep.sources import Rejected, SourceDocument, read_part
+data = spec(source(pathlib.Path({str(path)!r})), part_bytes=128 << 20, quality=QualityRules(max_document_bytes=1 << 20))
 plan = make_plan(data)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 found = [f for part in plan.parts for f in read_part(plan, part)]
 print(json.dumps([len(plan.parts), sum(isinstance(f, SourceDocument) for f in found),
     [f.reason for f in found if isinstance(f, Rejected)], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
 """
-    here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     parts, kept, reasons, grown_kib = json.loads(done.stdout)
     assert (parts, kept, reasons) == (9, 5, ["max_document_bytes"])
     assert grown_kib < 200 << 10
-
-
-@pytest.mark.unit
-def test_lines_belong_to_one_part_each_wherever_the_cuts_fall(tmp_path):
-    texts = [text for text in library_texts(60) if text] * 2
-    path = written(tmp_path / "a.jsonl", as_jsonl(texts))
-    data = spec(source(path))
-    plan = make_plan(data)
-    assert len(plan.parts) > 2
-    found = [d for part in plan.parts for d in read_part(plan, part)]
-    assert [d.content for d in found] == texts
-    content = path.read_bytes()
-    for document in found:
-        line = content[document.position : document.position + document.length]
-        assert json.loads(line)["text"] == document.content
-        assert content[document.position + document.length : document.position + document.length + 1] == b"\n"
-
-
-@pytest.mark.parametrize("cut", range(40))
-@pytest.mark.unit
-def test_every_cut_of_a_small_file(tmp_path, cut):
-    content = b'{"text":"a"}\n\n{"text":"bc"}\r\n{"text":"d"}'
-    path = written(tmp_path / "a.jsonl", content)
-    plan = make_plan(spec(source(path)))
-    piece = plan.parts[0].slices[0]
-    halves = [piece.model_copy(update={"end": cut}), piece.model_copy(update={"start": cut})]
-    if cut == 0:
-        halves = halves[1:]
-    part = plan.parts[0].model_copy(update={"slices": tuple(halves)})
-    assert [d.content for d in read_part(plan, part)] == ["a", "bc", "d"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst"])
@@ -181,15 +134,6 @@ def test_what_only_claims_to_be_packed(tmp_path, suffix):
     path = written(tmp_path / f"a{suffix}", as_jsonl(LINES))
     with pytest.raises(BadInput, match=r"at byte 0: damaged"):
         read_all(spec(source(path)))
-
-
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.unit
-def test_whole_streams_of_several_members(tmp_path, suffix):
-    make = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
-    packed = b"".join(make(as_jsonl(LINES[i : i + 10])) for i in range(0, 50, 10))
-    found = read_all(spec(source(written(tmp_path / f"a.jsonl{suffix}", packed))))
-    assert [d.content for d in found] == LINES
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -236,21 +180,6 @@ def test_truncated_arrow(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadInput, match=r"a\.arrow: not readable as an Arrow IPC file"):
         make_plan(spec(source(path)))
-
-
-@pytest.mark.unit
-def test_parquet_and_arrow_rows_come_back(tmp_path):
-    texts = library_texts(40)
-    table = pa.table({"id": list(range(41)), "text": [*texts, None]})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
-    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=5)
-    for name in ("a.parquet", "a.arrow"):
-        plan = make_plan(spec(source(tmp_path / name), part_bytes=1 << 20))
-        found = [d for part in plan.parts for d in read_part(plan, part)]
-        assert [d.content.decode() for d in found if isinstance(d, SourceDocument)] == texts
-        assert [(d.position, d.reason) for d in found if isinstance(d, Rejected)] == [(40, "missing_text")]
-        assert [d.position for d in found] == list(range(41))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
@@ -317,14 +246,6 @@ def test_a_source_that_is_cut_while_it_is_read(tmp_path):
         file.truncate(5 << 20)
     with pytest.raises(SourceChanged, match="now it has"):
         list(documents)
-
-
-@pytest.mark.unit
-def test_odd_bytes_in_a_name(tmp_path):
-    written(tmp_path / "src/mit Leerzeichen & Ümlaut%20.txt", b"one")
-    written(tmp_path / "src/[x]?*.txt", b"two")
-    found = read_all(spec(source(tmp_path / "src")))
-    assert sorted(d.content for d in found) == [b"one", b"two"]
 
 
 def worker(store: Path, plan_key: str) -> list[str]:

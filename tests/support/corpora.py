@@ -13,6 +13,8 @@ from opt_api.training.data import (
     TrainedTokenizer,
     Validation,
 )
+from opt_dataprep.planning import make_plan
+from opt_dataprep.sources import Rejected, SourceDocument, read_part
 
 PYTHON = Path(json.__file__).parents[1]
 """The standard library: real text that every machine with Python has."""
@@ -49,3 +51,22 @@ def library_texts(count: int) -> list[str]:
     files = sorted(PYTHON.glob("*.py"))[:count]
     assert len(files) == count, f"{PYTHON} holds {len(files)} modules, the test needs {count}: install Python's library"
     return [f.read_text(encoding="utf-8") for f in files]
+
+
+def as_jsonl(texts: list[str]) -> bytes:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+def source(path: Path, **fields) -> Source:
+    return Source(name="s", uri=path.as_uri(), **fields)
+
+
+def read_all(data) -> list[SourceDocument | Rejected]:
+    plan = make_plan(data)
+    return [found for part in plan.parts for found in read_part(plan, part)]
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
