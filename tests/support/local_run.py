@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from opt_api.documents.logbook import LogbookEntry
@@ -42,18 +41,6 @@ def tiny_plan(hosts: int = 2, **resilience) -> Plan:
 class Run:
     cluster: LocalCluster
     directory: Path
-    began: float
-    joined: dict[str, float] = field(default_factory=dict)
-
-    def watch_joining(self) -> None:
-        """Note how long after the start each host first reported, by a clock of the test's own."""
-
-        def all_there() -> bool:
-            for agent in (self.cluster.status() or {"agents": []})["agents"]:
-                self.joined.setdefault(agent["host"], time.time() - self.began)
-            return set(self.joined) == set(self.cluster.hosts)
-
-        assert wait_for(all_there, 120, 0.02), self.logs()
 
     def status(self) -> dict:
         found = None
@@ -125,10 +112,9 @@ def local_run(
         [f"host-{n}" for n in range(hosts + spares)],
         {"PYTHONPATH": path, "TINY_STEPS": str(steps), **environment},
     )
-    began = time.time()
     cluster.start()
     try:
-        yield Run(cluster, directory, began)
+        yield Run(cluster, directory)
     finally:
         cluster.stop()
 

@@ -84,11 +84,13 @@ class Loop:
 
     def after_step(self) -> None:
         finite = self.loss == self.loss
+        if (
+            finite and self.order.rank == 0
+        ):  # before the step is published: a killed rank then writes it twice, not never
+            with (Path(self.order.directory).parent / "losses.txt").open("a") as file:
+                file.write(f"{self.step} {self.loss.hex()}\n")
         if finite:
             self.context.memory.publish(self.step, {n: t.numpy().data for n, t in self.tensors.items()})
-            if self.order.rank == 0:
-                with (Path(self.order.directory).parent / "losses.txt").open("a") as file:
-                    file.write(f"{self.step} {self.loss.hex()}\n")
         self.beat("step", loss=self.loss if finite else None, loss_finite=finite)
 
     def end(self, cause: str, message: str = "done") -> ExitReport:
