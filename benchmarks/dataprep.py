@@ -23,7 +23,8 @@ from common import OURS, ROOT, Case, case_of, interleaved, measured, run
 from dataprep_truth import FILES, judge, read_corpus, similar_pairs, write_corpus
 
 VOCABULARY = ROOT / "../shared/tokenizer"
-DATATROVE = "datatrove[io,processing]==0.10.*"
+DATATROVE = ("datatrove[io,processing]==0.10.*", "spacy")
+"""spacy splits words for its MinHash, by its own default."""
 SIZE, QUICK_SIZE = 1 << 40, 8_000_000
 """Bytes of text at most; all pages there are, or few."""
 REPEATS, QUICK_REPEATS = 3, 1
@@ -126,10 +127,10 @@ def datatrove_python() -> Path:
     cache = Path(os.environ.get("OPT_OPERATOR_CACHE") or "~/.cache/opt-operator").expanduser()
     folder = cache / "datatrove-0.10"
     python = folder / "bin/python"
-    if not python.exists() or subprocess.run([python, "-c", "import datatrove, orjson"], check=False).returncode:
+    if not python.exists() or subprocess.run([python, "-c", "import datatrove, orjson, spacy"], check=False).returncode:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", DATATROVE], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *DATATROVE], check=True)
     return python
 
 
