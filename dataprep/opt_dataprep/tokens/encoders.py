@@ -44,7 +44,8 @@ class FastEncoder:
 
     def encode(self, text: str) -> NDArray[np.uint16]:
         """See `Encoder.encode`."""
-        ids: NDArray[np.uint16] = self._ids[self._core.encode_ordinary(text)]
+        ranks = self._core.encode_ordinary(text)
+        ids: NDArray[np.uint16] = self._ids[np.fromiter(ranks, np.uint32, len(ranks))]
         return ids
 
 
