@@ -55,7 +55,7 @@ def _tokenizer_prefix(store: Store, checkpoint: str) -> str:
     """Where the vocabulary of the data set lies that the checkpoint was trained on."""
     wanted = CheckpointManifest.from_bytes(store.get(manifest_key(checkpoint))).lineage.dataset
     for info in store.list("data/"):
-        if info.key.endswith(f"/{DatasetManifest.file_name}") and "/work/" not in info.key:
+        if info.key.endswith(f"/{DatasetManifest.file_name}") and "work" not in info.key.split("/"):
             manifest = DatasetManifest.from_bytes(store.get(info.key))
             if manifest.digest() == wanted:
                 base = info.key.removesuffix(DatasetManifest.file_name)

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from optcluster import lifecycle, procs
+from optcluster import lifecycle, procs, programs
 from optcluster.api import Api, ApiError
+from optcluster.families import CONTROL_PLANE
 from optcluster.wait import wait_for
+from support.building import before_the_first_test
 from support.judges import ApiServer
 
 CRDS = Path(__file__).parents[2] / "crds"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds the control plane before the first test starts."""
+    before_the_first_test(session, "integration", Path(__file__).parent, lambda: programs.provide(CONTROL_PLANE))
 
 
 @pytest.fixture(scope="session")

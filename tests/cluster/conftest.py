@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from optcluster.errors import ClusterError
 from support import cluster as harness
+from support.building import before_the_first_test
 from support.cluster import api, api_faults, cluster, fake_nodes, namespace
 
 __all__ = ["api", "api_faults", "cluster", "fake_nodes", "namespace"]
@@ -31,17 +31,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds before the first test starts: a first build takes longer than a test may."""
-    wanted = any(item.get_closest_marker("cluster") for item in session.items)
-    if harness.foreign_kubeconfig() or not wanted or session.config.option.collectonly:
-        return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        try:
-            harness.provide_everything()
-        except ClusterError as error:
-            # the tests that need it will fail with the same words; the others go on
-            session.config.get_terminal_writer().line(f"cluster: {error}", red=True)
+    """Builds before the first test starts."""
+    if not harness.foreign_kubeconfig():
+        before_the_first_test(session, "cluster", Path(__file__).parent, harness.provide_everything)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

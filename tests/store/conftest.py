@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 from opt_store import Store, open_store
+from support.building import before_the_first_test
 from support.fault_proxy import FaultProxy, fault_proxy
-from support.s3 import S3Server, minio_server, seaweedfs_server
+from support.s3 import S3Server, minio_program, minio_server, seaweedfs_server
 from support.store import open_on
 
 SERVERS = {"minio": minio_server, "seaweedfs": seaweedfs_server}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds MinIO before the first test starts."""
+    before_the_first_test(session, "integration", Path(__file__).parent, minio_program)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+"""Digests of bytes, files and buffers."""
+
 from __future__ import annotations
 
 import hashlib

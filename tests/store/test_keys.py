@@ -1,3 +1,5 @@
+"""Which keys are allowed, and what is said of the others."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""From a URL, an environment and settings to a store."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Parts in parallel: order, bounds and the first error."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""What is tried again, how often, and what is not."""
+
 from __future__ import annotations
 
 import pytest

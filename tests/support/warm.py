@@ -98,7 +98,6 @@ class Warm:
 def _serve(pipe: Connection) -> None:
     import torch
 
-
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError):
         while True:
