@@ -22,7 +22,7 @@ MIB, GIB = 1 << 20, 1 << 30
 TOTAL, QUICK_TOTAL = 1536 * MIB, 96 * MIB
 COUNTS = (1, 16, 64)
 REPEATS, QUICK_REPEATS = 5, 2
-SERVERS = ("minio", "seaweedfs")
+SERVERS = ("minio",)
 MEMORY = Path("/dev/shm")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -33,7 +34,7 @@ def run(
 ) -> None:
     """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
 
-    Hosts are process groups. Ctrl-C saves and stops; the same command goes on. Exit code 1 when the run is paused.
+    Hosts are process groups. Ctrl-C (or SIGTERM) saves and stops; the same command goes on. Exit code 1 when the run is paused.
     """
     from opt_cli.local_run import Wish, prepare, run_cluster
     from opt_cli.run_result import result_of
@@ -41,6 +42,7 @@ def run(
     from opt_runtime.local.scratch import scratch_of
     from opt_store import StoreError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end saves, whoever asks for it
     try:
         training = one_training(file)
         url = store or local_store(training.metadata.name)
