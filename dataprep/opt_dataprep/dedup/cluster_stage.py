@@ -17,8 +17,8 @@ from opt_dataprep.work.stage import Stage, Task
 
 CANDIDATES = "candidates.bin"
 CANDIDATE = np.dtype([("number", "<u8"), ("component", "<u8"), ("bin", "<u4")])
-BIN_SHINGLES = 8_000_000
-"""Shingles of one bin, unless a single component has more: 64 MB while it is verified."""
+BIN_SHINGLES = 2_000_000
+"""Shingles of one bin, unless a single component has more: 16 MB while it is verified."""
 
 
 def _inputs(preparation: Preparation, index: int) -> dict[str, Any]:

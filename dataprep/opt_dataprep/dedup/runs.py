@@ -17,8 +17,8 @@ from opt_dataprep.work.results import read_range
 
 RANGES = 64
 """Equal ranges of the hash space; the smallest unit of a merge."""
-MERGE_RECORDS = 4_000_000
-"""Records a merge holds at a time (some 100 MB), unless a single range has more."""
+MERGE_RECORDS = 1_000_000
+"""Records a merge holds at a time (some 80 MB with the copies that sorting makes), unless a single range has more."""
 
 Records = NDArray[np.void]
 

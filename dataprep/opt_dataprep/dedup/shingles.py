@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from opt_dataprep.packing.permutation import mix
 
-_MEMO = 500_000
+_MEMO = 200_000
 """Words whose hashes are remembered; natural text has few different ones."""
 _KEYS_SEED = 0x51A6
 

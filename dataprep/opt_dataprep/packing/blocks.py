@@ -54,7 +54,7 @@ class Span:
 
 def cut_blocks(span: Span, begins: NDArray[np.int64], width: int) -> pa.RecordBatch:
     """Return the blocks that begin at `begins` in the span; it must reach to the end of each."""
-    tokens = span.tokens[begins[:, None] + np.arange(width)]
+    tokens = np.lib.stride_tricks.sliding_window_view(span.tokens, width)[begins]
     return batch_of(tokens, places(span, begins, width), width)
 
 

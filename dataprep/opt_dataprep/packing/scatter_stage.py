@@ -17,7 +17,7 @@ from opt_dataprep.work.results import facts, results_digest
 from opt_dataprep.work.scratch import anonymous_file
 from opt_dataprep.work.stage import Stage, Task
 
-SHARD_BYTES = 128 << 20
+SHARD_BYTES = 64 << 20
 """Tokens of one shard: large enough for a store, small enough to hold in memory while it is put together."""
 
 

@@ -27,12 +27,12 @@ _FIELDS: list[pa.Field[Any]] = [
     pa.field("text", pa.string(), nullable=False),
 ]
 SCHEMA = pa.schema(_FIELDS)
-GROUP_BYTES = 8 << 20
+GROUP_BYTES = 4 << 20
 """Text of one row group: what a later step holds at a time."""
 
 
 class TextWriter:
-    """Writes kept documents in groups of some 8 MiB."""
+    """Writes kept documents in groups of some 4 MiB."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._writer = pq.ParquetWriter(
