@@ -12,8 +12,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from opt_api.documents.keys import checkpoints_prefix, export_prefix, manifest_key
-from opt_api.documents.manifests import CheckpointManifest, DatasetManifest
+from opt_api.documents.keys import checkpoints_prefix, export_prefix
 from opt_cli.stored import stored_run
 from opt_model.decoding import Choice, decode
 from opt_model.exchange import Weights, load
@@ -38,7 +37,6 @@ def open_export(source: str, store_url: str | None) -> Iterator[Path]:
     prefix = newest_export(store, source)
     with TemporaryDirectory(prefix="opt-generate-") as folder:
         _fetch(store, f"{export_prefix(prefix)}/", Path(folder))
-        _fetch(store, _tokenizer_prefix(store, prefix), Path(folder))
         yield Path(folder)
 
 
@@ -49,18 +47,6 @@ def newest_export(store: Store, run: str) -> str:
         raise NotFound(f"run {run!r}: no checkpoint in {store.url} has an export; let it finish, or set "
                        "checkpointing.exportEverySteps")  # fmt: skip
     return keys[-1].removesuffix(f"/export/{CONFIG}")
-
-
-def _tokenizer_prefix(store: Store, checkpoint: str) -> str:
-    """Where the vocabulary of the data set lies that the checkpoint was trained on."""
-    wanted = CheckpointManifest.from_bytes(store.get(manifest_key(checkpoint))).lineage.dataset
-    for info in store.list("data/"):
-        if info.key.endswith(f"/{DatasetManifest.file_name}") and "work" not in info.key.split("/"):
-            manifest = DatasetManifest.from_bytes(store.get(info.key))
-            if manifest.digest() == wanted:
-                base = info.key.removesuffix(DatasetManifest.file_name)
-                return base + manifest.tokenizer.vocab.key.rpartition("/")[0] + "/"
-    raise NotFound(f"checkpoint {checkpoint!r}: its data set {wanted} is not in {store.url}; give a directory instead")
 
 
 def _fetch(store: Store, prefix: str, folder: Path) -> None:

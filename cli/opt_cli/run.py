@@ -34,7 +34,8 @@ def run(
 ) -> None:
     """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
 
-    Hosts are process groups. Ctrl-C (or SIGTERM) saves and stops; the same command goes on. Exit code 1 when the run is paused.
+    Hosts are process groups. Ctrl-C (or SIGTERM) saves and stops; the same command goes on. Exit code 1 when the run
+    is paused.
     """
     from opt_cli.local_run import Wish, prepare, run_cluster
     from opt_cli.run_result import result_of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 
@@ -63,13 +65,14 @@ def write_dataset(
         put(f"train-{i}.arrow", count, sum(train[:i]), "train", None, 0)
     for salt, (source, count) in enumerate(held_out.items(), 1):
         put(f"validation-{source}.arrow", count, 0, "validation", source, salt)
-    entry = ObjectEntry(key="vocab.json", size=0, digest=NO_DIGEST)
+    words = json.dumps({f"w{i}": i for i in range(vocabulary)}).encode()
+    vocab, merges = (_put_object(store, prefix, *file) for file in (("v.json", words), ("m.txt", b"#version: 0.2")))
     manifest = DatasetManifest(
         sequence_length=sequence_length,
         tokens_per_block=width,
         seed=1,
         parameters=NO_DIGEST,
-        tokenizer=TokenizerEntry(vocabulary_size=vocabulary, vocab=entry, merges=entry),
+        tokenizer=TokenizerEntry(vocabulary_size=vocabulary, vocab=vocab, merges=merges),
         sources=(SourceEntry(source="manual", uri="file:///pages", etag="e", size=1, parts=1),),
         counts=(),
         train_blocks=sum(train),
@@ -79,3 +82,8 @@ def write_dataset(
     )
     store.put(f"{prefix}/manifest.json", manifest.to_bytes())
     return manifest
+
+
+def _put_object(store: Store, prefix: str, name: str, data: bytes) -> ObjectEntry:
+    store.put(f"{prefix}/{name}", data)
+    return ObjectEntry(key=name, size=len(data), digest=digest_of(data))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opt_api.documents.plan import Plan
-from opt_store import open_store
+from opt_store import digest_of_file, open_store
 from opt_trainer.data.dataset import BadData, open_dataset
 from support.datasets import NO_DIGEST, write_dataset
 from support.plans import tiny_plan
@@ -29,6 +29,13 @@ def test_a_fitting_data_set_opens(store, tmp_path):
     assert dataset.digest == manifest.digest()
     assert len(dataset.train()) == 12
     assert {name: len(blocks) for name, blocks in dataset.validation().items()} == {"books": 2, "manual": 3}
+
+
+def test_the_tokenizer_is_fetched_under_its_usual_names(store, tmp_path):
+    manifest = write_dataset(store, "data")
+    folder = open_dataset(store, "data/manifest.json", tmp_path / "c", plan()).tokenizer()
+    assert digest_of_file(folder / "vocab.json") == manifest.tokenizer.vocab.digest
+    assert digest_of_file(folder / "merges.txt") == manifest.tokenizer.merges.digest
 
 
 @pytest.mark.parametrize(

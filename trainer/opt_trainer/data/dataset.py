@@ -36,6 +36,16 @@ class Dataset:
         shards = [s for s in self.manifest.shards if s.split == "train"]
         return Blocks(self.cache, shards, self.manifest.tokens_per_block)
 
+    def tokenizer(self) -> Path:
+        """Folder with the vocabulary's files under their Hugging Face names, fetched and checked.
+
+        Raises:
+            opt_store.StoreError: They cannot be had, or have another digest.
+        """
+        entry = self.manifest.tokenizer
+        self.cache.side_file(entry.merges, "merges.txt")
+        return self.cache.side_file(entry.vocab, "vocab.json").parent
+
     def validation(self) -> dict[str, Blocks]:
         """Held-out blocks by source."""
         held = [s for s in self.manifest.shards if s.split == "validation"]

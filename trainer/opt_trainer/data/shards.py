@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from opt_api.documents.manifests import ShardEntry
+from opt_api.documents.manifests import ObjectEntry, ShardEntry
 from opt_store import Corrupt, Store, digest_of_file
 
 Progress = Callable[[int, int], None]
@@ -51,6 +51,17 @@ class ShardCache:
             if not path.exists():
                 self._store.download(f"{self._prefix}{shard.key}", path, expect=shard.digest, progress=progress)
                 _note_check(path)
+        return path
+
+    def side_file(self, entry: ObjectEntry, name: str) -> Path:
+        """Fetch another object of the data set, such as its vocabulary, under a name of one's own; return its path.
+
+        Raises:
+            opt_store.StoreError: It cannot be had, or has another digest.
+        """
+        path = self._folder / name
+        with _locked(path.with_suffix(".lock")):
+            self._store.download(f"{self._prefix}{entry.key}", path, expect=entry.digest)
         return path
 
     def fetch(self, shards: Sequence[ShardEntry], progress: Progress | None = None) -> None:

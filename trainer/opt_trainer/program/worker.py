@@ -14,6 +14,7 @@ from opt_api.documents.exit_report import EXIT_CODES, ExitCause, ExitReport
 from opt_api.documents.manifests import Lineage
 from opt_store import open_store
 from opt_trainer.checkpoint.fence import hold
+from opt_trainer.checkpoint.job import ExportRequest
 from opt_trainer.checkpoint.peers import Alone, GroupPeers, Peers
 from opt_trainer.checkpoint.restore import CheckpointRestorer
 from opt_trainer.checkpoint.saver import CheckpointSaver, SaveSettings
@@ -175,7 +176,9 @@ def _load(
 def _saver(life: _Life, dataset: Dataset, parent: str | None) -> CheckpointSaver:
     plan = life.config.plan
     lineage = life.identity.lineage.model_copy(update={"dataset": dataset.digest, "parent": parent})
-    settings = SaveSettings(plan.architecture, life.config.store, plan.checkpointing)
+    wanted = plan.checkpointing.export and life.config.rank == 0
+    export = ExportRequest(tokenizer=str(dataset.tokenizer()) if wanted else None)
+    settings = SaveSettings(plan.architecture, life.config.store, plan.checkpointing, export=export)
     return CheckpointSaver(replace(life.identity, lineage=lineage), settings)
 
 
