@@ -87,7 +87,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(tmp_path):
         last = {event.stage: event for event in events if event.stage != "done"}
         return {stage for stage, event in last.items() if event.reused < event.tasks}
 
-    packing = {"select", "scatter", "shards", "validation", "manifest"}
+    packing = {"select", "scatter", "shards", "validation", "report", "manifest"}
     assert redone(data.model_copy(update={"sequence_length": 64})) == packing
     smaller = Tokenizer(train=TrainedTokenizer(vocabulary_size=400))
     assert redone(data.model_copy(update={"tokenizer": smaller})) == packing | {"tokenizer", "tokenise"}
