@@ -21,7 +21,9 @@ pytestmark = pytest.mark.integration
 
 def command(name: str, *arguments: str) -> list[str]:
     function = {"set": "set_"}.get(name, name)
-    code = f"import sys; from opt_cli.{name} import {function} as c; c(sys.argv[1:])"
+    # a test run in the background of a script ignores SIGINT, and would hand that down
+    heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}; from opt_cli.{name} import {function} as c; c(sys.argv[1:])"
     return [sys.executable, "-c", code, *arguments]
 
 
