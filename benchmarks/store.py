@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Case, case_of, interleaved, measured, run, timed
+from common import ROOT, Case, case_of, measured, run, timed
 from store_clients import CLIENTS, Place
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -33,30 +33,41 @@ def measure(quick: bool) -> list[Case]:
 
 
 def _on_server(name: str, *, quick: bool) -> list[Case]:
+    total, repeats = (QUICK_TOTAL, QUICK_REPEATS) if quick else (TOTAL, REPEATS)
+    return [case for count in COUNTS for case in _with_count(name, count, total, repeats)]
+
+
+def _with_count(name: str, count: int, total: int, repeats: int) -> list[Case]:
+    """Every repeat has a server of its own: what was overwritten would otherwise fill the memory."""
+    found: dict[str, dict[str, list[Mapping[str, float]]]] = {"write": {}, "read": {}}
+    for number in range(repeats):
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _started(name, Path(folder)) as place:
+            for direction, results in found.items():
+                for client in _turned(list(CLIENTS), number):
+                    job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
+                    results.setdefault(client, []).append(measured(__file__, {**job, "client": client}))
+    return [
+        case
+        for direction, results in found.items()
+        for case in _cases(f"{direction} {total // MIB} MiB as {count}, {name}", results)
+    ]
+
+
+def _turned(names: list[str], by: int) -> list[str]:
+    """The names from another one on each time, so that no client always comes first."""
+    return names[by % len(names) :] + names[: by % len(names)]
+
+
+@contextmanager
+def _started(name: str, folder: Path) -> Iterator[Place]:
     from support import s3
 
-    start: dict[str, Callable[[Path], AbstractContextManager[s3.S3Server]]] = {
-        "minio": s3.minio_server,
-        "seaweedfs": s3.seaweedfs_server,
-    }
-    total, repeats = (QUICK_TOTAL, QUICK_REPEATS) if quick else (TOTAL, REPEATS)
-    cases = []
-    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, start[name](Path(folder)) as server:
-        place = Place(server.endpoint, server.bucket, server.access_key, server.secret_key)
-        for count in COUNTS:
-            for direction in ("write", "read"):
-                cases += _compare(name, place, direction, count, total, repeats)
-    return cases
+    starters = {"minio": s3.minio_server, "seaweedfs": s3.seaweedfs_server}
+    with starters[name](folder) as server:
+        yield Place(server.endpoint, server.bucket, server.access_key, server.secret_key)
 
 
-def _compare(server: str, place: Place, direction: str, count: int, total: int, repeats: int) -> list[Case]:
-    job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
-
-    def runner(client: str) -> Callable[[], Mapping[str, float]]:
-        return lambda: measured(__file__, {**job, "client": client})
-
-    results = interleaved({client: runner(client) for client in CLIENTS}, repeats)
-    name = f"{direction} {total // MIB} MiB as {count}, {server}"
+def _cases(name: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> list[Case]:
     units: Sequence[tuple[str, Any, Callable[[Mapping[str, float]], float]]] = (
         ("MiB/s", "higher", lambda r: r["bytes"] / MIB / r["seconds"]),
         ("CPU-s/GiB", "lower", lambda r: r["cpu_seconds"] / (r["bytes"] / GIB)),
