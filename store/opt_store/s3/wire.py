@@ -5,10 +5,10 @@ import hashlib
 import os
 import re
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from isal import isal_zlib
 from minio.credentials.providers import Provider
 from urllib3.response import HTTPResponse
 
@@ -155,4 +155,4 @@ class Wire:
 
 def crc32(data: memoryview) -> str:
     """Return the CRC-32 of data as S3 writes it: four bytes, big end first, in base 64."""
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
