@@ -76,7 +76,13 @@ class OPTTrainingStatus(Model):
     ettr: ShortText | None = None
     """Productive time over wall time, in percent, as text."""
     plan_digest: Digest | None = None
+    dataset: Text | None = None
+    """URI of the data set's manifest."""
     dataset_digest: Digest | None = None
+    pod_attempt: Whole = 0
+    """Number that pods made from now on carry in their names; raised before a pod is replaced."""
+    pod_failures: Annotated[tuple[datetime, ...], Field(max_length=16)] = ()
+    """Newest ends of pods that count against the budget."""
     intent: Intent | None = None
     hosts: Annotated[tuple[HostStatus, ...], Field(max_length=128), Unique("name")] = ()
     start_time: datetime | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -44,6 +45,14 @@ class CheckpointWatch:
         for prefix, manifest in list(self._manifests.items()):
             if manifest.step > step:
                 self._poison(prefix, manifest, reason)
+
+    def newest_verified(self) -> dict[str, Any] | None:
+        """Step, time and digest of the manifest of the newest checkpoint that is marked Verified; None for none."""
+        good = [manifest for manifest in list(self._manifests.values()) if manifest.step in self.verified]
+        newest = max(good, key=lambda manifest: (manifest.step, manifest.attempt), default=None)
+        if newest is None:
+            return None
+        return {"step": newest.step, "time": newest.time.isoformat(), "digest": newest.digest()}
 
     def _poison(self, prefix: str, manifest: CheckpointManifest, reason: str) -> None:
         mark = CheckpointMark(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +38,7 @@ def routes_of(c: Coordinator) -> Routes:
         ("GET", "/live-change"): lambda _: _json([change.wire() for change in c.state.changes]),
         ("POST", "/live-change"): lambda request: _checked(_change, c, request),
         ("POST", "/suspend"): lambda request: _checked(_suspend, c, request),
+        ("POST", "/gone"): lambda request: _checked(_gone, c, request),
         ("POST", "/resume"): lambda request: _checked(_resume, c, request),
     }
 
@@ -89,6 +91,16 @@ def _suspend(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
         c.record("Suspend", reason=str(wish.get("reason", ""))[:1000])
         c.wake()
     return {"suspend": True}
+
+
+def _gone(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
+    """A second source's word about a host, such as its node being lost; it counts only while the host is silent."""
+    with c.changed:
+        host = c.observed.hosts.get(wish["host"])
+        if host is not None:
+            c.observed.hosts[wish["host"]] = replace(host, gone=str(wish["word"])[:1000])
+            c.wake()
+    return {"known": host is not None}
 
 
 def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
