@@ -65,14 +65,22 @@ class OPT(nn.Module):
         Returns:
             `LossSum`, or logits [B, S, V] ([R, V] with `rows_of`).
         """
-        x_BSD = self._embed(tokens_BS, positions_BS)
-        for block in self.layers:
-            x_BSD = block(x_BSD, cache)
+        x_BSD = self._blocks(tokens_BS, positions_BS, cache)
         if targets_BS is not None:
             loss = token_loss(self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale)
             return LossSum(loss, x_BSD.detach().float().norm(dim=-1).sum())
         wanted = x_BSD if rows_of is None else x_BSD.flatten(0, 1)[rows_of]
         return token_logits(self._out(wanted), self._head())
+
+    def features(self, tokens_BS: Tensor, positions_BS: Tensor, cache: AttentionCache, rows_of: Tensor) -> Tensor:
+        """What the head multiplies with the embedding, [R, E]; for a server that has a head of its own."""
+        return self._out(self._blocks(tokens_BS, positions_BS, cache).flatten(0, 1)[rows_of])
+
+    def _blocks(self, tokens_BS: Tensor, positions_BS: Tensor | None, cache: AttentionCache | None) -> Tensor:
+        x_BSD = self._embed(tokens_BS, positions_BS)
+        for block in self.layers:
+            x_BSD = block(x_BSD, cache)
+        return x_BSD
 
     def _embed(self, tokens_BS: Tensor, positions_BS: Tensor | None) -> Tensor:
         if positions_BS is None:
