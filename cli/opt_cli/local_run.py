@@ -6,22 +6,23 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from opt_api.documents.faults import FaultPlan, PlannedFault
 from opt_api.documents.keys import run_prefix
 from opt_api.documents.plan import Plan
 from opt_api.problems import Problem, Problems
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
-from opt_cli.worker_entry_names import DATASET, ENTRY, PLAN, STORE
+from opt_cli.worker_entry_names import DATASET, ENTRY, FAULTS, PLAN, STORE
 from opt_runtime.local.cluster import LocalCluster
-from opt_runtime.local.faults import Fault, FaultScript, UnknownFault, parse_fault
+from opt_runtime.local.faults import FOLDER, FaultScript, UnknownFault, check_fault, parse_fault
 from opt_runtime.records.logbook import Logbook
 from opt_runtime.wire import Gone
-from opt_store import NotFound, Store, open_store
+from opt_store import NotFound, Store, StoreError, open_store
 
 POLL_S = 0.2
 SAVE_PATIENCE_S = 120.0
@@ -43,6 +44,7 @@ class Wish:
         hosts: Hosts of the gang; the spec's number when None.
         spares: Hosts held ready; the spec's number when None.
         faults: Sentences, see `opt_runtime.local.faults`.
+        planned: More faults, from a file.
     """
 
     training: OPTTraining
@@ -51,6 +53,7 @@ class Wish:
     hosts: int | None = None
     spares: int | None = None
     faults: Sequence[str] = ()
+    planned: FaultPlan | None = None
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Prepared:
     plan: Plan
     names: list[str]
     store: Store
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[PlannedFault] = field(default_factory=list)
 
 
 def prepare(wish: Wish) -> Prepared:
@@ -76,14 +79,22 @@ def prepare(wish: Wish) -> Prepared:
     names = [f"host-{index}" for index in range(plan.layout.hosts + spares)]
     if plan.layout.device == "cuda" and not CUDA_CONTROL.exists():
         raise _problem("spec.parallelism.device", "cuda, and no CUDA device on this machine", "cpu")
-    try:
-        faults = [parse_fault(sentence, plan.layout.world_size, names) for sentence in wish.faults]
-    except UnknownFault as unknown:
-        raise _problem("--fault", str(unknown), "one of these") from unknown
+    faults = _faults(wish, plan, names)
     store = open_store(wish.store)
     store.check_access()
     _claim(store, plan)
     return Prepared(plan, names, store, faults)
+
+
+def _faults(wish: Wish, plan: Plan, names: list[str]) -> list[PlannedFault]:
+    try:
+        faults = [parse_fault(sentence) for sentence in wish.faults]
+        faults += wish.planned.faults if wish.planned else ()
+        for fault in faults:
+            check_fault(fault, plan.layout.world_size, names, folder_store=wish.store.startswith("file:"))
+    except UnknownFault as unknown:
+        raise _problem("--fault", str(unknown), "one of these") from unknown
+    return faults
 
 
 def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Outcome:
@@ -94,33 +105,42 @@ def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Out
     wish.directory.mkdir(parents=True, exist_ok=True)
     plan_file = wish.directory / "plan.json"
     environment = {PLAN: str(plan_file.absolute()), STORE: wish.store, DATASET: dataset}
+    script = FaultScript(prepared.faults, wish.directory)
+    if prepared.faults:
+        script.arm()
+        environment[FAULTS] = str((wish.directory / FOLDER).absolute())
     cluster = LocalCluster(prepared.plan, wish.store, wish.directory, ENTRY, prepared.names, environment)
-    with _started(cluster, wish.directory):
+    with closing(script), _started(cluster, wish.directory):
         try:
-            return _follow(cluster, prepared, told)
+            return _follow(cluster, prepared, script, told)
         except KeyboardInterrupt:
             told({"stopping": "saving; press Ctrl-C again to stop at once"})
             return _save_and_stop(cluster)
 
 
-def _follow(cluster: LocalCluster, prepared: Prepared, told: Told) -> Outcome:
-    script, logbook = FaultScript(prepared.faults), Logbook(prepared.store, prepared.plan.name)
+def _follow(cluster: LocalCluster, prepared: Prepared, script: FaultScript, told: Told) -> Outcome:
+    logbook = Logbook(prepared.store, prepared.plan.name)
     resumed = False
     while not cluster.finished():
         status = cluster.status()
         for fault in script.look(cluster, status):
-            told({"fault": str(fault)})
-        for entry in logbook.read():
-            told({"entry": entry.wire()})
+            told({"fault": fault})
+        _tell_entries(logbook, told)
         if status is not None:
             told({"status": status})
             if status["pausedFor"] and resumed and status["pausedFor"] != "SparesSpent":
                 return "Suspended" if status["pausedFor"] == "Suspended" else "Paused"
             resumed = resumed or _resume(cluster, status)
         time.sleep(POLL_S)
-    for entry in logbook.read():
-        told({"entry": entry.wire()})
+    _tell_entries(logbook, told)
     return "Completed"
+
+
+def _tell_entries(logbook: Logbook, told: Told) -> None:
+    """What is new in the logbook; a store that is away for a while says it later."""
+    with suppress(StoreError):
+        for entry in logbook.read():
+            told({"entry": entry.wire()})
 
 
 def _resume(cluster: LocalCluster, status: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from opt_cli.plan import BAD_INPUT, one_training
 @click.option("--spares", type=click.IntRange(0, 64), help="Hosts held ready; resilience.spares if not given.")
 @click.option("--store", help="file:///folder or s3://bucket/prefix; ./runs/NAME if not given.")
 @click.option("--fault", "faults", multiple=True, help='Such as "kill rank 1 at step 50"; may be given several times.')
+@click.option("--fault-file", type=click.Path(dir_okay=False), help="YAML or JSON FaultPlan; see docs/recovery.md.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, also on a terminal.")
 @click.pass_context
 def run(
@@ -30,6 +31,7 @@ def run(
     spares: int | None,
     store: str | None,
     faults: tuple[str, ...],
+    fault_file: str | None,
     as_json: bool,
 ) -> None:
     """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
@@ -37,6 +39,7 @@ def run(
     Hosts are process groups. Ctrl-C (or SIGTERM) saves and stops; the same command goes on. Exit code 1 when the run
     is paused.
     """
+    from opt_cli.fault_file import read_faults
     from opt_cli.local_run import Wish, prepare, run_cluster
     from opt_cli.run_result import result_of
     from opt_cli.run_screen import screen
@@ -47,7 +50,8 @@ def run(
     try:
         training = one_training(file)
         url = store or local_store(training.metadata.name)
-        wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults)
+        planned = read_faults(fault_file) if fault_file else None
+        wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults, planned)
         prepared = prepare(wish)
         machine = as_json or not sys.stdout.isatty()
         dataset = _dataset(wish.training.spec.data, url, machine)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from opt_api.documents.exit_report import ExitReport
 from opt_api.documents.plan import Plan
-from opt_cli.worker_entry_names import DATASET, PLAN, STORE
+from opt_api.resolve.resized import resized
+from opt_cli.worker_entry_names import DATASET, FAULTS, PLAN, STORE
+from opt_cli.worker_faults import WorkerFaults
 from opt_cli.worker_telemetry import WorkerTelemetry
 from opt_runtime.rendezvous import join
 from opt_runtime.worker.context import WorkerContext
@@ -20,8 +22,10 @@ from opt_trainer.state import RunIdentity
 def run(context: WorkerContext) -> ExitReport:
     """One worker's life, see `opt_trainer.program.worker.run`."""
     order = context.order
+    plan = Plan.from_bytes(Path(os.environ[PLAN]).read_bytes())
+    faults = WorkerFaults(Path(os.environ[FAULTS]), order.rank) if FAULTS in os.environ else None
     config = WorkerConfig(
-        plan=Plan.from_bytes(Path(os.environ[PLAN]).read_bytes()),
+        plan=resized(plan, order.world_size // plan.layout.devices_per_host),
         store=StoreAddress(url=os.environ[STORE]),
         attempt=order.attempt,
         rank=order.rank,
@@ -34,6 +38,6 @@ def run(context: WorkerContext) -> ExitReport:
     )
 
     def telemetry(worker: WorkerConfig, identity: RunIdentity) -> WorkerTelemetry:
-        return WorkerTelemetry(worker, identity, order.host, context.heartbeat)
+        return WorkerTelemetry(worker, identity, order.host, context.heartbeat, faults)
 
     return train(config, telemetry)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.training.resilience import Section
+from opt_cli.worker_faults import WorkerFaults
 from opt_trainer.program.config import WorkerConfig
 from opt_trainer.state import RunIdentity, StepRecord
 from opt_trainer.telemetry.hub import open_telemetry
@@ -20,22 +21,36 @@ class WorkerTelemetry:
         identity: Of the worker.
         host: As the runtime calls it.
         send: Takes heartbeats.
+        faults: What this rank shall do to itself; None for nothing.
     """
 
     def __init__(
-        self, config: WorkerConfig, identity: RunIdentity, host: str, send: Callable[[Heartbeat], None]
+        self,
+        config: WorkerConfig,
+        identity: RunIdentity,
+        host: str,
+        send: Callable[[Heartbeat], None],
+        faults: WorkerFaults | None = None,
     ) -> None:
-        self._done, self._host, self._send = 0, host, send
+        self._done, self._host, self._send, self._faults = 0, host, send, faults
         self._hub = open_telemetry(config.plan, identity, config.work / "telemetry", heartbeat=self._beat)
 
     def section(self, name: Section) -> AbstractContextManager[None]:
         """See `Telemetry.section`."""
-        return self._hub.section(name)
+        return self._hub.section(name) if self._faults is None else self._faulty(name, self._faults)
+
+    @contextmanager
+    def _faulty(self, name: Section, faults: WorkerFaults) -> Iterator[None]:
+        with self._hub.section(name):
+            faults.enter(name)
+            yield
 
     def at_step(self, step: int) -> None:
         """See `Telemetry.at_step`."""
         self._done = step - 1
         self._hub.at_step(step)
+        if self._faults is not None:
+            self._faults.at_step(step)
 
     def step(self, record: StepRecord) -> None:
         """See `Telemetry.step`."""
