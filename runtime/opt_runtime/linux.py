@@ -26,3 +26,15 @@ def process_state(pid: int) -> str:
 def is_stopped(pid: int) -> bool:
     """Whether the process is stopped by a signal or a tracer."""
     return process_state(pid) in {"T", "t"}
+
+
+def processes_of_session(session: int) -> list[int]:
+    """Ids of every process in a session (proc(5), field 6 of stat), its leader last."""
+    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return sorted((pid for pid in found if _session(pid) == session), key=lambda pid: pid == session)
+
+
+def _session(pid: int) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
+    return 0
