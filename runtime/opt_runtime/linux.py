@@ -28,6 +28,23 @@ def is_stopped(pid: int) -> bool:
     return process_state(pid) in {"T", "t"}
 
 
+def memory_available() -> int:
+    """Bytes that can still be allocated here: the host's, or the container's where that is less (cgroup v2)."""
+    host = _entries("/proc/meminfo")["MemAvailable:"] * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        used = int((group / "memory.current").read_text())
+        reclaimable = _entries(f"{group}/memory.stat").get("inactive_file", 0)
+    except OSError:
+        return host  # the root group, or no cgroup v2
+    return host if limit == "max" else min(host, int(limit) - used + reclaimable)
+
+
+def _entries(path: str) -> dict[str, int]:
+    return {line[0]: int(line[1]) for line in map(str.split, Path(path).read_text().splitlines())}
+
+
 def processes_of_session(session: int) -> list[int]:
     """Ids of every process in a session (proc(5), field 6 of stat), its leader last."""
     found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]

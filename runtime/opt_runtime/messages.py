@@ -14,16 +14,24 @@ from opt_api.documents.base import Document
 from opt_api.documents.exit_report import ExitReport
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.live_change import LiveChange
+from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
 from opt_api.types import Count, LongWhole, Message, NonNegative, ShortText, Text, Whole
 
 
 class Copy(Model):
-    """One rank's state of one step, in the memory of a host."""
+    """One unit of a gang's state after one step, in the memory of a host; see `opt_runtime.memory.units`."""
 
-    rank: Whole
+    unit: Whole
     step: LongWhole
     trajectory: Whole
+
+
+class AgentWord(Model):
+    """Something that happened on a host and is worth a line in the logbook, though nobody has to recover."""
+
+    cause: Cause
+    text: Message
 
 
 class WorkerNote(Model):
@@ -60,6 +68,8 @@ class AgentReport(Document):
     copies: tuple[Copy, ...] = ()
     heartbeats: Annotated[tuple[Heartbeat, ...], Field(max_length=10_000)] = ()
     """Those since the last report that was answered, oldest first."""
+    words: tuple[AgentWord, ...] = ()
+    """Those since the last report that was answered."""
     phases: dict[str, NonNegative] = Field(default_factory=dict)
     """Seconds of the last start of workers, by phase."""
 
@@ -68,8 +78,8 @@ class PlacedRank(Model):
     """One rank, and whose memory its state is taken from."""
 
     rank: Whole
-    source: ShortText = ""
-    """Address of the agent that holds it; empty for this host's own memory, or for the store."""
+    sources: tuple[ShortText, ...] = ()
+    """Addresses of other agents that hold it, the best first; this host's own memory is looked into before."""
 
 
 class Orders(Document):
@@ -85,6 +95,8 @@ class Orders(Document):
     """Copies of another trajectory are of another course of the run and are dropped."""
     ranks: tuple[PlacedRank, ...] = ()
     world_size: Whole = 0
+    pieces: Count = 1
+    """Parts of the gang's state that differ; ranks with the same number modulo it hold equal states."""
     rendezvous: ShortText = ""
     """`host:port` of the TCPStore."""
     restore_step: LongWhole | None = None
@@ -113,6 +125,10 @@ class WorkerOrder(Document):
     rank: Whole
     local_rank: Whole
     world_size: Count
+    unit: Whole
+    """Unit of the state that this rank keeps in memory."""
+    beside: tuple[Whole, ...]
+    """Local ranks that keep the shares of its piece, in their order."""
     rendezvous: ShortText
     restore_step: LongWhole | None = None
     from_memory: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,10 +15,38 @@ Buffer = bytes | memoryview
 
 
 class Request:
-    """What a handler gets: path parameters, query, body."""
+    """What a handler gets: query, and a body that is read when it is asked for.
 
-    def __init__(self, query: Mapping[str, str], body: bytes) -> None:
-        self.query, self.body = query, body
+    Args:
+        query: Of the path.
+        body: All of it, where it is there already.
+        stream: Where it is to be read from, else.
+        length: Bytes to read there; as they are read, `unread` comes down to 0.
+    """
+
+    def __init__(
+        self, query: Mapping[str, str], body: bytes = b"", stream: io.BufferedIOBase | None = None, length: int = 0
+    ) -> None:
+        self.query, self._body, self._stream, self.unread = query, body, stream, length
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        if self._stream is not None and self.unread:
+            self._body, self.unread = self._stream.read(self.unread), 0
+        return self._body
+
+    def read_into(self, place: memoryview) -> None:
+        """Put the body there, without a copy in between.
+
+        Raises:
+            ConnectionError: The sender went away, or the body is not as long as the place.
+        """
+        assert self._stream is not None
+        if self.unread != place.nbytes:
+            raise ConnectionError(f"the body has {self.unread} bytes, its place {place.nbytes}")
+        read_whole(self._stream, place)
+        self.unread = 0
 
 
 Answer = tuple[int, str, Buffer]
@@ -67,10 +96,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         handler = self.server.routes.get((self.command, parts.path))
-        status, kind, data = handler(Request(query, body)) if handler else NOT_FOUND
+        request = Request(query, stream=self.rfile, length=int(self.headers.get("Content-Length", 0)))
+        status, kind, data = handler(request) if handler else NOT_FOUND
+        self.close_connection |= request.unread > 0  # what is left of a body would be taken for the next request
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
@@ -81,6 +111,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Requests are not logged: there are several a second."""
+
+
+def read_whole(stream: io.BufferedIOBase, place: memoryview) -> None:
+    """Read until the place is full.
+
+    Raises:
+        ConnectionError: The stream ended before.
+    """
+    done = 0
+    while done < place.nbytes:
+        count = stream.readinto(place[done:])
+        if not count:
+            raise ConnectionError(f"the stream ended after {done} of {place.nbytes} bytes")
+        done += count
 
 
 class Gone(ConnectionError):  # noqa: N818 - caught by what happened
@@ -117,6 +161,25 @@ class Client:
         except (OSError, http.client.HTTPException) as fault:
             self.close()
             raise Gone(self.address, fault) from fault
+
+    def ask_into(self, path: str, place: memoryview) -> None:
+        """Put the body of an answer to GET there, without a copy in between.
+
+        Raises:
+            Gone: No answer, or one that broke off.
+            ValueError: An answer other than 200, or of another length.
+        """
+        connection = http.client.HTTPConnection(self.address, timeout=self._timeout)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            if response.status != 200 or response.length != place.nbytes:
+                raise ValueError(f"GET http://{self.address}{path}: {response.status}, {response.length} bytes")
+            read_whole(response, place)
+        except (OSError, http.client.HTTPException) as fault:
+            raise Gone(self.address, fault) from fault
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Drop this thread's connection."""

@@ -54,7 +54,7 @@ def gang(hosts: int = 2, spares: int = 1, holds: bool = True, **more: Any) -> Ga
     workers = tuple(WorkerView(i, f"h{i}", NOW - 100, beat(i), NOW - 0.1) for i in range(hosts))
     snapshot = GangSnapshot(
         now=NOW, run="r", attempt=1, phase="running", wanted_hosts=hosts, workers_per_host=1,
-        allowed_sizes=tuple(range(1, hosts + 1)), policy=ResilienceSpec(),
+        units=hosts, allowed_sizes=tuple(range(1, hosts + 1)), policy=ResilienceSpec(),
         deadlines=DeadlineBook().deadlines(SectionDeadlines()), silence=1.5, hosts=views, workers=workers,
         ledger=ledger_of(hosts + spares, hosts),
     )  # fmt: skip

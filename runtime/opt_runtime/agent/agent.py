@@ -13,11 +13,13 @@ from pathlib import Path
 
 import structlog
 
-from opt_api.documents.exit_report import ExitReport
+from opt_api.documents.exit_report import ExitCause, ExitReport
 from opt_api.documents.heartbeat import Heartbeat
+from opt_api.documents.logbook import Cause
 from opt_runtime.agent.copies import Copies, NoCopy
-from opt_runtime.agent.workers import Workers
-from opt_runtime.messages import AgentReport, Copy, Orders, WorkerOrder
+from opt_runtime.agent.workers import Ears, Workers
+from opt_runtime.memory.units import Division
+from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, WorkerOrder
 from opt_runtime.wire import Client, Gone, Server
 from opt_runtime.worker.context import CHANGES_FOLDER
 
@@ -25,6 +27,7 @@ LONG_POLL_S = 10.0
 RETRY_S = 0.2
 MIN_GAP_S = 0.01
 BEATS_KEPT = 4096
+WORDS_KEPT = 64
 log = structlog.get_logger(__name__)
 
 
@@ -63,13 +66,14 @@ class Agent:
         self._copies = Copies(workers)
         self._server = Server(listen, self._copies.routes())
         self._beats: deque[Heartbeat] = deque(maxlen=BEATS_KEPT)
+        self._words: deque[AgentWord] = deque(maxlen=WORDS_KEPT)
         self._dirty = threading.Event()
         self._ended = threading.Event()
         self._orders: queue.SimpleQueue[Orders] = queue.SimpleQueue()
         self._newest = Orders(number=0, state="idle")
         self._done = 0
         self._phases: dict[str, float] = {}
-        self._workers = Workers(entry, self._copies, self._on_beat, self._dirty.set)
+        self._workers = Workers(entry, self._copies, Ears(self._on_beat, self._on_full, self._dirty.set))
 
     def run(self) -> None:
         """Serve until ordered to leave."""
@@ -105,19 +109,27 @@ class Agent:
         told = [self._worker_order(orders, index) for index in range(len(orders.ranks))]
         try:
             if orders.from_memory and orders.restore_step is not None:
-                for index, placed in enumerate(orders.ranks):
-                    wanted = Copy(rank=placed.rank, step=orders.restore_step, trajectory=orders.trajectory)
-                    self._copies.bring(index, wanted, placed.source)
+                self._bring(orders, told, orders.restore_step)
             self._workers.start(told)
         except (NoCopy, OSError) as fault:
-            words = f"{type(fault).__name__}: {fault}"[:1000]
-            report = ExitReport(cause="Internal", message=words, attempt=orders.attempt, rank=told[0].rank, step=0)
+            cause: ExitCause = "BadCheckpoint" if isinstance(fault, NoCopy) else "Internal"
+            report = ExitReport(
+                cause=cause, message=str(fault)[:1000], attempt=orders.attempt, rank=told[0].rank, step=0
+            )
             self._workers.fail(told, report)
             return False
         return True
 
+    def _bring(self, orders: Orders, told: list[WorkerOrder], step: int) -> None:
+        """Have the states that the workers begin with in their slots; every one that was found damaged is told."""
+        for order, placed in zip(told, orders.ranks, strict=True):
+            wanted = Copy(unit=order.unit, step=step, trajectory=orders.trajectory)
+            problems = self._copies.bring(order.local_rank, wanted, placed.sources)
+            self._say("SilentCorruption", *(f"host {order.host}: {words}; taken from elsewhere" for words in problems))
+
     def _worker_order(self, orders: Orders, index: int) -> WorkerOrder:
         rank, directory = orders.ranks[index].rank, self._identity.directory
+        division = Division(orders.pieces, len(orders.ranks))
         return WorkerOrder(
             run=self._identity.run,
             host=self._identity.host,
@@ -126,6 +138,8 @@ class Agent:
             rank=rank,
             local_rank=index,
             world_size=orders.world_size,
+            unit=rank % division.units,
+            beside=division.beside(index),
             rendezvous=orders.rendezvous,
             restore_step=orders.restore_step,
             from_memory=orders.from_memory,
@@ -154,6 +168,14 @@ class Agent:
             fresh.write_bytes(change.to_bytes())
             fresh.replace(path)
 
+    def _say(self, cause: Cause, *words: str) -> None:
+        """Have these words in the logbook."""
+        self._words.extend(AgentWord(cause=cause, text=text[:1000]) for text in words)
+        self._dirty.set()
+
+    def _on_full(self, words: str) -> None:
+        self._say("OutOfMemory", f"{words}; until the next attempt recovery goes through the store")
+
     def _on_beat(self, beat: Heartbeat) -> None:
         self._beats.append(beat)
         self._dirty.set()
@@ -170,6 +192,7 @@ class Agent:
                 time.sleep(MIN_GAP_S)
             except (Gone, ValueError) as fault:
                 self._beats.extendleft(reversed(report.heartbeats))
+                self._words.extendleft(reversed(report.words))
                 log.debug("no coordinator", fault=str(fault))
                 time.sleep(RETRY_S)
 
@@ -187,6 +210,7 @@ class Agent:
         """What is, and what was said; ends are looked up before words are taken, so no word comes after its end."""
         identity, notes = self._identity, self._workers.notes()
         beats = [self._beats.popleft() for _ in range(len(self._beats))]
+        words = [self._words.popleft() for _ in range(len(self._words))]
         return AgentReport(
             run=identity.run,
             host=identity.host,
@@ -199,6 +223,7 @@ class Agent:
             workers=notes,
             copies=self._copies.listing(),
             heartbeats=tuple(beats),
+            words=tuple(words),
             phases=self._phases,
         )
 

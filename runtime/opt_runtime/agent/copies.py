@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import os
-import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
+from pydantic import BaseModel
 
 from opt_runtime.memory.rank import NO_PARTNER, Acks
-from opt_runtime.memory.slots import SlotFile
+from opt_runtime.memory.slots import SlotDamaged, SlotFile, SlotInfo
 from opt_runtime.messages import Copy
-from opt_runtime.wire import Answer, Client, Gone, Request, Routes
+from opt_runtime.wire import JSON, Answer, Client, Gone, Request, Routes
 
-COPIES_KEPT = 2
-_TABLE = struct.Struct("<Q")
 BINARY = "application/octet-stream"
+FETCH_TIMEOUT_S = 60.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A copy of another host's state, as it lay there."""
+class Extent(BaseModel):
+    """Bytes and digest of a state's body."""
 
-    copy: Copy
-    table: int
-    raw: bytes
+    size: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A state in some slots."""
+
+    slots: SlotFile
+    info: SlotInfo
 
 
 class NoCopy(LookupError):  # noqa: N818 - caught by what happened
-    """The state that was asked for is in nobody's memory."""
+    """The state that was asked for is in nobody's memory, or damaged in all."""
 
 
 class Copies:
@@ -42,7 +47,7 @@ class Copies:
         self.acks_fd = os.memfd_create("acks", 0)
         os.ftruncate(self.acks_fd, os.sysconf("SC_PAGE_SIZE"))
         self._acks = Acks(self.acks_fd)
-        self._held: dict[int, list[Held]] = {}
+        self._held: dict[int, SlotFile] = {}
         self._lock = threading.Lock()
         self._partner: Client | None = None
         self._news = threading.Condition()
@@ -52,13 +57,12 @@ class Copies:
 
     def routes(self) -> Routes:
         """What the agent's server answers for other hosts."""
-        return {("GET", "/copy"): self._give, ("PUT", "/copy"): self._take}
+        return {("GET", "/copy"): self._give, ("GET", "/extent"): self._extent, ("PUT", "/copy"): self._take}
 
     def listing(self) -> tuple[Copy, ...]:
-        """Everything held here."""
-        own = [Copy(rank=i.rank, step=i.step, trajectory=i.trajectory) for s in self.slots for i in s.infos()]
-        with self._lock:
-            return (*own, *(held.copy for copies in self._held.values() for held in copies))
+        """Everything held here, once."""
+        infos = [info for slots in self._everywhere() for info in slots.infos()]
+        return tuple(dict.fromkeys(Copy(unit=i.unit, step=i.step, trajectory=i.trajectory) for i in infos))
 
     def published(self, local_rank: int) -> None:
         """A worker has put a new state into its slots."""
@@ -73,63 +77,90 @@ class Copies:
             self._acks[index] = 0 if address else NO_PARTNER
 
     def keep(self, trajectory: int, last_step: int | None) -> None:
-        """Drop states of another course of the run, and later ones than the step it goes on from."""
-        for slots in self.slots:
+        """Drop states of another course of the run, later ones than the step it goes on from, and idle memory."""
+        for slots in self._everywhere():
             slots.keep(trajectory, last_step)
         with self._lock:
-            for rank, copies in self._held.items():
-                self._held[rank] = [
-                    held
-                    for held in copies
-                    if held.copy.trajectory == trajectory and (last_step is None or held.copy.step <= last_step)
-                ]
+            for unit in [unit for unit, slots in self._held.items() if _idle(slots, last_step)]:
+                del self._held[unit]
 
-    def bring(self, local_rank: int, wanted: Copy, source: str) -> None:
-        """Have a state in a local rank's slots, from wherever it is.
+    def bring(self, local_rank: int, wanted: Copy, sources: Sequence[str]) -> list[str]:
+        """Have a sound state in a local rank's slots, from wherever it is; what was wrong on the way, in words.
 
         Raises:
-            NoCopy: It is not here, and `source` does not give it.
+            NoCopy: It is neither here nor at any of the addresses, or damaged everywhere; the message has it all.
+            OSError: There is no memory to put it into.
         """
-        slots = self.slots[local_rank]
-        found = slots.find(wanted.step, wanted.trajectory)
-        if found is not None and found.rank == wanted.rank:
-            return
-        held = self._find_held(wanted) or self._fetch(wanted, source)
-        slots.put_raw(wanted.rank, wanted.trajectory, wanted.step, held.table, held.raw)
+        slots, problems = self.slots[local_rank], list[str]()
+        while found := self._find(wanted):
+            try:
+                found.slots.check(found.info)
+            except SlotDamaged as damage:
+                problems.append(str(damage))
+                continue
+            if found.slots is not slots:
+                self._put(slots, wanted, found)
+            return problems
+        for source in sources:
+            try:
+                self._fetch(slots, wanted, source)
+            except (Gone, ValueError) as fault:
+                problems.append(f"{source} does not give it: {fault}")
+            else:
+                return problems
+        raise NoCopy("; ".join([f"{wanted!r} is in no memory", *problems]))
 
-    def _fetch(self, wanted: Copy, source: str) -> Held:
-        if not source:
-            raise NoCopy(f"{wanted}: not in this host's memory, and no other host was named")
-        client = Client(source, timeout_s=60.0)
+    def _everywhere(self) -> list[SlotFile]:
+        with self._lock:
+            return [*self.slots, *self._held.values()]
+
+    def _find(self, wanted: Copy) -> Found | None:
+        for slots in self._everywhere():
+            if info := slots.find(wanted.unit, wanted.trajectory, wanted.step):
+                return Found(slots, info)
+        return None
+
+    def _put(self, slots: SlotFile, wanted: Copy, found: Found) -> None:
+        def fill(place: memoryview) -> None:
+            place[:] = found.slots.body(found.info)
+
+        size, digest = found.info.size, found.info.digest
+        slots.put(wanted.unit, wanted.trajectory, wanted.step, size, digest, fill)
+
+    def _fetch(self, slots: SlotFile, wanted: Copy, source: str) -> None:
+        client, query = Client(source, timeout_s=FETCH_TIMEOUT_S), _query(wanted)
         try:
-            data = client.ask("GET", f"/copy?{_query(wanted)}")
-        except (Gone, ValueError) as fault:
-            raise NoCopy(f"{wanted}: {source} does not give it: {fault}") from fault
+            extent = Extent.model_validate_json(client.ask("GET", f"/extent?{query}"))
+            info = slots.put(
+                wanted.unit, wanted.trajectory, wanted.step, extent.size, extent.digest,
+                lambda place: client.ask_into(f"/copy?{query}", place),
+            )  # fmt: skip
         finally:
             client.close()
-        return Held(wanted, _TABLE.unpack_from(data)[0], data[_TABLE.size :])
+        slots.check(info)
 
-    def _find_held(self, wanted: Copy) -> Held | None:
-        with self._lock:
-            return next((held for held in self._held.get(wanted.rank, []) if held.copy == wanted), None)
+    def _extent(self, request: Request) -> Answer:
+        if found := self._find(_copy_of(request)):
+            return 200, JSON, Extent(size=found.info.size, digest=found.info.digest).model_dump_json().encode()
+        return _no_copy(request)
 
     def _give(self, request: Request) -> Answer:
-        wanted = Copy.model_validate({key: int(value) for key, value in request.query.items()})
-        if held := self._find_held(wanted):
-            return 200, BINARY, _TABLE.pack(held.table) + held.raw
-        for slots in self.slots:
-            info = slots.find(wanted.step, wanted.trajectory)
-            if info is not None and info.rank == wanted.rank:
-                return 200, BINARY, _TABLE.pack(info.table) + bytes(slots.raw(info))
-        return 404, "text/plain", f"no copy of {wanted}\n".encode()
+        if found := self._find(_copy_of(request)):
+            return 200, BINARY, found.slots.body(found.info)
+        return _no_copy(request)
 
     def _take(self, request: Request) -> Answer:
-        query = {key: int(value) for key, value in request.query.items()}
-        table = query.pop("table")
-        held = Held(Copy.model_validate(query), table, request.body)
+        wanted, size = _copy_of(request), request.unread
         with self._lock:
-            kept = [old for old in self._held.get(held.copy.rank, []) if old.copy != held.copy]
-            self._held[held.copy.rank] = [*kept, held][-COPIES_KEPT:]
+            slots = self._held.get(wanted.unit) or SlotFile.create(f"copy-of-{wanted.unit}")
+            self._held[wanted.unit] = slots
+        try:
+            digest = int(request.query["digest"])
+            slots.put(wanted.unit, wanted.trajectory, wanted.step, size, digest, request.read_into)
+        except ConnectionError:
+            raise
+        except OSError as full:
+            return 507, "text/plain", f"{full}\n".encode()
         return 200, "text/plain", b""
 
     def _send_all(self) -> None:
@@ -158,12 +189,24 @@ class Copies:
         if not infos:
             return
         info = infos[-1]
-        raw = slots.raw(info)
-        copy = Copy(rank=info.rank, step=info.step, trajectory=info.trajectory)
-        partner.ask("PUT", f"/copy?{_query(copy)}&table={info.table}", raw)
+        copy = Copy(unit=info.unit, step=info.step, trajectory=info.trajectory)
+        partner.ask("PUT", f"/copy?{_query(copy)}&digest={info.digest}", slots.body(info))
         if self._partner is partner:
             self._acks[local_rank] = info.step
 
 
+def _idle(slots: SlotFile, step: int | None) -> bool:
+    """Whether slots hold nothing that the run goes on from."""
+    return not any(step is None or info.step == step for info in slots.infos())
+
+
 def _query(copy: Copy) -> str:
-    return f"rank={copy.rank}&step={copy.step}&trajectory={copy.trajectory}"
+    return f"unit={copy.unit}&step={copy.step}&trajectory={copy.trajectory}"
+
+
+def _copy_of(request: Request) -> Copy:
+    return Copy.model_validate({name: int(request.query[name]) for name in ("unit", "step", "trajectory")})
+
+
+def _no_copy(request: Request) -> Answer:
+    return 404, "text/plain", f"no copy of {_copy_of(request)!r}\n".encode()

@@ -57,20 +57,32 @@ class Worker:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Ears:
+    """Whom to tell what, from any thread.
+
+    Attributes:
+        beat: Every heartbeat.
+        full: That a worker's state found no place in memory.
+        change: Anything ended, began, or was published.
+    """
+
+    beat: Callable[[Heartbeat], None]
+    full: Callable[[str], None]
+    change: Callable[[], None]
+
+
 class Workers:
     """All workers of the host. Two threads of its own listen to the warm parent and to the workers.
 
     Args:
         entry: Import string of the worker entry.
         copies: Shared memory of the host.
-        on_beat: Called with every heartbeat.
-        on_change: Called after anything ended or began.
+        ears: Whom to tell.
     """
 
-    def __init__(
-        self, entry: str, copies: Copies, on_beat: Callable[[Heartbeat], None], on_change: Callable[[], None]
-    ) -> None:
-        self._entry, self._copies, self._on_beat, self._on_change = entry, copies, on_beat, on_change
+    def __init__(self, entry: str, copies: Copies, ears: Ears) -> None:
+        self._entry, self._copies, self._ears = entry, copies, ears
         self._lock = threading.RLock()
         self._workers: dict[int, Worker] = {}
         self.ready = threading.Event()
@@ -101,7 +113,7 @@ class Workers:
         """Workers that could not even be started, with the reason."""
         with self._lock:
             self._workers = {o.rank: Worker(o, ended=True, code=1, report=report) for o in orders}
-        self._on_change()
+        self._ears.change()
 
     def terminate(self) -> None:
         """Ask every worker to save and stop."""
@@ -150,7 +162,7 @@ class Workers:
             with self._lock:
                 for worker in self._workers.values():
                     self._bury(worker, signal.SIGKILL)
-            self._on_change()
+            self._ears.change()
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         slots = [slot.fd for slot in self._copies.slots]
@@ -171,7 +183,7 @@ class Workers:
                 pid = message["ended"]
                 for worker in [w for w in self._workers.values() if w.pid == pid]:
                     self._bury(worker, message["status"])
-        self._on_change()
+        self._ears.change()
 
     def _bury(self, worker: Worker, status: int) -> None:
         if worker.ended:
@@ -189,10 +201,14 @@ class Workers:
             HEARD[kind](self, body)
 
     def _heard_beat(self, body: bytes) -> None:
-        self._on_beat(Heartbeat.from_bytes(body))
+        self._ears.beat(Heartbeat.from_bytes(body))
 
     def _heard_copy(self, body: bytes) -> None:
         self._copies.published(int(body.split()[0]))
+        self._ears.change()
+
+    def _heard_full(self, body: bytes) -> None:
+        self._ears.full(body.decode())
 
     def _heard_exit(self, body: bytes) -> None:
         report = ExitReport.from_bytes(body)
@@ -205,6 +221,7 @@ class Workers:
 HEARD: dict[bytes, Callable[[Workers, bytes], None]] = {
     b"beat": Workers._heard_beat,
     b"copy": Workers._heard_copy,
+    b"full": Workers._heard_full,
     b"exit": Workers._heard_exit,
 }
 

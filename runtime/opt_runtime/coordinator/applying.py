@@ -154,7 +154,14 @@ class Applier:
         peers = {name: Peer(name, h.report.address, h.report.domain) for name, h in hosts.items()}
         values = c.state.values
         gang = gang_orders(
-            start, c.trajectory, per_host, peers, c.settings.rendezvous, values, c.state.changes, c.number
+            start,
+            c.trajectory,
+            c.settings.division(per_host * len(start.hosts)),
+            peers,
+            c.settings.rendezvous,
+            values,
+            c.state.changes,
+            c.number,
         )
         idle = Orders(number=c.number, state="idle", attempt=start.number)
         c.orders = {**{name: idle for name in c.observed.hosts if name not in gang}, **gang}

@@ -95,6 +95,8 @@ class Coordinator:
             if self.state.attempt == self._adopted and report.orders == 0:
                 self.observed.bury_workers(report, self.now())
             self._applier.hear(report)
+            for word in report.words:
+                self.note(cause=word.cause, summary=word.text, evidence=(word.text,))
             self.course.follow(self.observed)
             self.wake()
             return self.orders.get(report.host, KEEP)
@@ -151,6 +153,7 @@ class Coordinator:
             phase=self.state.phase,
             wanted_hosts=self.settings.plan.layout.hosts,
             workers_per_host=self.settings.plan.layout.devices_per_host,
+            units=self.settings.division(len(observed.workers)).units,
             allowed_sizes=self.sizes,
             policy=policy,
             deadlines=observed.deadlines.deadlines(policy.section_deadlines),

@@ -157,5 +157,5 @@ def _holds(report: AgentReport, trajectory: int) -> Mapping[int, tuple[int, ...]
     found: dict[int, tuple[int, ...]] = {}
     for copy in report.copies:
         if copy.trajectory == trajectory:
-            found[copy.rank] = (*found.get(copy.rank, ()), copy.step)
+            found[copy.unit] = (*found.get(copy.unit, ()), copy.step)
     return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.manifests import RunningValues
 from opt_runtime.core.actions import Restore, StartAttempt
+from opt_runtime.memory.units import Division
 from opt_runtime.messages import Orders, PlacedRank
 
 
@@ -20,15 +21,19 @@ class Peer:
     domain: str = ""
 
 
-def partner_of(host: str, gang: Sequence[str], peers: Mapping[str, Peer]) -> str:
+def partner_of(host: str, gang: Sequence[str], peers: Mapping[str, Peer], division: Division) -> str:
     """Who keeps a host's copies: the next host of the gang, in another failure domain where there is one, else a spare.
 
-    The next one round the ring, so that every host keeps one other's copies.
+    The next one round the ring, so that every host keeps one other's copies. Nobody, where a host of the gang in
+    another failure domain keeps the same units for itself.
     """
     at = gang.index(host)
+    mine = peers[host].domain if host in peers else ""
+    twins = [name for place, name in enumerate(gang) if place != at and division.alike(at, place) and name in peers]
+    if any(not mine or peers[name].domain != mine for name in twins):
+        return ""
     ring = [*gang[at + 1 :], *gang[:at], *sorted(set(peers) - set(gang))]
     known = [name for name in ring if name in peers]
-    mine = peers[host].domain if host in peers else ""
     elsewhere = [name for name in known if not mine or peers[name].domain != mine]
     return next(iter(elsewhere or known), "")
 
@@ -36,7 +41,7 @@ def partner_of(host: str, gang: Sequence[str], peers: Mapping[str, Peer]) -> str
 def gang_orders(
     start: StartAttempt,
     trajectory: int,
-    per_host: int,
+    division: Division,
     peers: Mapping[str, Peer],
     rendezvous: str,
     values: RunningValues | None,
@@ -50,12 +55,13 @@ def gang_orders(
             state="run",
             attempt=start.number,
             trajectory=trajectory,
-            ranks=_ranks(host, index, per_host, start.restore, peers),
-            world_size=per_host * len(start.hosts),
+            ranks=_ranks(host, index, division.per_host, start.restore, peers),
+            world_size=division.per_host * len(start.hosts),
+            pieces=division.pieces,
             rendezvous=rendezvous,
             restore_step=start.restore.step,
             from_memory=bool(start.restore.sources),
-            partner=_address(partner_of(host, start.hosts, peers), peers),
+            partner=_address(partner_of(host, start.hosts, peers, division), peers),
             stacks=start.stacks,
             values=values,
             changes=changes,
@@ -66,11 +72,13 @@ def gang_orders(
 
 def _ranks(host: str, index: int, per_host: int, restore: Restore, peers: Mapping[str, Peer]) -> tuple[PlacedRank, ...]:
     ranks = range(index * per_host, (index + 1) * per_host)
-    return tuple(PlacedRank(rank=rank, source=_source(host, restore.sources.get(rank, ""), peers)) for rank in ranks)
+    return tuple(PlacedRank(rank=rank, sources=_sources(host, restore, rank, peers)) for rank in ranks)
 
 
-def _source(host: str, source: str, peers: Mapping[str, Peer]) -> str:
-    return "" if source == host else _address(source, peers)
+def _sources(host: str, restore: Restore, rank: int, peers: Mapping[str, Peer]) -> tuple[str, ...]:
+    """Addresses of the others that hold a rank's state."""
+    named = (_address(name, peers) for name in restore.sources.get(rank, ()) if name != host)
+    return tuple(filter(None, named))
 
 
 def _address(name: str, peers: Mapping[str, Peer]) -> str:

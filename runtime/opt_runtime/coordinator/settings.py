@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from opt_api.documents.manifests import RunningValues
 from opt_api.documents.plan import LayoutPlan, Plan
+from opt_runtime.memory.units import Division
 
 SILENCE_S = 1.0
 """Without a report for so long a host counts as silent; agents report four times in that time."""
@@ -33,6 +34,12 @@ class Settings:
     def run(self) -> str:
         """Name of the training."""
         return self.plan.name
+
+    def division(self, world_size: int) -> Division:
+        """How a gang of so many ranks keeps its state; in one of another size than the plan's no two keep the same."""
+        layout = self.plan.layout
+        pieces = layout.shard * layout.tensor_parallel if world_size in (0, layout.world_size) else world_size
+        return Division(pieces, layout.devices_per_host)
 
     @property
     def first_values(self) -> RunningValues:

@@ -84,7 +84,7 @@ def _agents(c: Coordinator) -> list[dict[str, Any]]:
             "state": c.state.ledger.state(host.report.hardware),
             "silentSeconds": round(c.now() - host.heard, 3),
             "gone": host.gone,
-            "copies": [f"{copy.rank}@{copy.step}" for copy in host.report.copies],
+            "copies": [f"{copy.unit}@{copy.step}" for copy in host.report.copies],
         }
         for name, host in sorted(c.observed.hosts.items())
     ]

@@ -17,11 +17,12 @@ class Restore:
 
     Attributes:
         step: The step to begin from; None for the newest good checkpoint of the store.
-        sources: Host whose memory holds each rank's state of that step; empty when it comes from the store.
+        sources: Hosts whose memory holds each rank's unit of that step, its own first; empty when it comes from the
+            store.
     """
 
     step: int | None = None
-    sources: Mapping[int, str] = field(default_factory=dict)
+    sources: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ def from_memory(snapshot: GangSnapshot, without: Collection[str] = (), step: int
     gone = {*silent_hosts(snapshot), *without}
     holders = [host for host in snapshot.hosts if host.name not in gone]
     steps: dict[int, set[int]] = {
-        worker.rank: {s for host in holders for s in host.holds.get(worker.rank, ())} for worker in snapshot.workers
+        worker.rank: {s for host in holders for s in host.holds.get(worker.rank % snapshot.units, ())}
+        for worker in snapshot.workers
     }
     common = set.intersection(*steps.values()) if steps else set()
     if step is not None:
@@ -59,10 +60,11 @@ def from_memory(snapshot: GangSnapshot, without: Collection[str] = (), step: int
         return None
     newest = max(common)
     homes = {worker.rank: worker.host for worker in snapshot.workers}
-    sources = {rank: _source(snapshot, rank, newest, homes[rank], gone) for rank in steps}
+    sources = {rank: _sources(snapshot, rank, newest, homes[rank], gone) for rank in steps}
     return Restore(newest, sources)
 
 
-def _source(snapshot: GangSnapshot, rank: int, step: int, home: str, gone: Collection[str]) -> str:
-    names = [h.name for h in snapshot.hosts if h.name not in gone and step in h.holds.get(rank, ())]
-    return home if home in names else min(names)
+def _sources(snapshot: GangSnapshot, rank: int, step: int, home: str, gone: Collection[str]) -> tuple[str, ...]:
+    unit = rank % snapshot.units
+    names = [h.name for h in snapshot.hosts if h.name not in gone and step in h.holds.get(unit, ())]
+    return tuple(sorted(names, key=lambda name: (name != home, name)))

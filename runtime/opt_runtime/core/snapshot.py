@@ -92,7 +92,7 @@ class HostView:
         heard: When its agent last reported.
         gone: What a second source says about its absence ("connection refused", "process ended"); empty for nothing.
         domain: Hosts of one failure domain may fail together; empty when unknown.
-        holds: Steps held in memory here, by rank of the attempt, own ranks' and partners' alike.
+        holds: Steps held in memory here, by unit of the state, own ranks' and partners' alike.
     """
 
     name: str
@@ -139,6 +139,7 @@ class GangSnapshot:
         phase: What the newest attempt is in.
         wanted_hosts: Size of the full gang.
         workers_per_host: Ranks on each host.
+        units: Units that the state is kept as; a rank keeps unit `rank % units`.
         allowed_sizes: Numbers of hosts that divide the batch evenly, ascending.
         policy: Limits and switches of the spec.
         deadlines: In use now, by section.
@@ -161,6 +162,7 @@ class GangSnapshot:
     phase: AttemptPhase
     wanted_hosts: int
     workers_per_host: int
+    units: int
     allowed_sizes: tuple[int, ...]
     policy: ResilienceSpec
     deadlines: Mapping[Section, float]

@@ -1,126 +1,138 @@
 """Slots: places for whole states in shared memory, such that a writer may be killed at any instruction.
 
 A rank has three slots in one anonymous file (memfd): the newest two complete states and the one being written. A slot
-is a header page, a table of named parts in JSON, and the parts. The header says `complete` only after everything else
-is in place; a state that was being written when its writer died is simply not there. The file belongs to nobody's name
-and goes away with the last process that holds it.
+is a header page and a body: eight bytes with the length of a table, the table of named parts in JSON, and the parts.
+The header is written last, with a digest of the body; a state that was being written when its writer died is simply
+not there, and one that was changed afterwards is found out. The file belongs to nobody's name and goes away with the
+last process that holds it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import xxhash
+
+from opt_runtime.linux import memory_available
 
 SLOTS = 3
 PAGE = mmap.PAGESIZE
 SLACK = 16 * PAGE
 """Room for states that are a little longer than the first one: the loop's own state is text and varies."""
-_HEADER = struct.Struct("<8sQQQQQQ")
-_MAGIC = b"OPTSLOT1"
+_HEADER = struct.Struct("<8sQQQQQ")
+_MAGIC = b"OPTSLOT2"
 _COMPLETE = 1
+_LENGTH = struct.Struct("<Q")
 
 Buffer = bytes | bytearray | memoryview
+Fill = Callable[[memoryview], None]
+"""Fills a slot's body from somewhere else."""
 
 
 class SlotDamaged(ValueError):  # noqa: N818 - caught by what happened
-    """A slot's table does not have the digest its header says."""
+    """A slot's body does not have the digest its header says."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """Header of a complete slot; `table` and `size` in bytes, of the table and of all parts together."""
+    """Header of a complete slot: whose state of which step it is, and bytes and digest (XXH3) of its body."""
 
     index: int
-    rank: int
+    unit: int
     trajectory: int
     step: int
-    table: int
     size: int
+    digest: int
 
 
 class SlotFile:
-    """Three slots of one rank in the file `fd`. Every process that has the descriptor sees the same.
+    """Three slots of one unit of state in the file `fd`. Every process that has the descriptor sees the same.
 
     One process writes at a time: the rank's worker, or the agent while no worker runs.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._map: mmap.mmap | None = None
 
     @classmethod
     def create(cls, name: str) -> SlotFile:
         """A new, empty file in memory; the descriptor is inherited by programs that are given it."""
-        return cls(os.memfd_create(name, 0))
+        slots = cls(os.memfd_create(name, 0))
+        weakref.finalize(slots, os.close, slots.fd)
+        return slots
 
     def infos(self) -> list[SlotInfo]:
         """Complete slots, the newest last."""
         return sorted(filter(None, map(self._info, range(SLOTS))), key=lambda info: info.step)
 
-    def find(self, step: int, trajectory: int) -> SlotInfo | None:
+    def find(self, unit: int, trajectory: int, step: int) -> SlotInfo | None:
         """The complete slot with that state."""
-        return next((i for i in self.infos() if (i.step, i.trajectory) == (step, trajectory)), None)
+        wanted = (unit, trajectory, step)
+        return next((i for i in self.infos() if (i.unit, i.trajectory, i.step) == wanted), None)
 
-    def write(self, rank: int, trajectory: int, step: int, parts: Mapping[str, Buffer]) -> SlotInfo:
-        """Put a state in place of the oldest.
+    def write(self, unit: int, trajectory: int, step: int, parts: Mapping[str, Buffer]) -> SlotInfo:
+        """Put a state in place of the oldest. The parts are read without holding the interpreter's lock.
 
         Raises:
-            OSError: No memory is left (ENOSPC, ENOMEM); the older states are still there.
+            OSError: No memory is left (ENOSPC, ENOMEM, EFBIG); the older states are still there.
         """
-        views = {name: memoryview(part).cast("B") for name, part in parts.items()}
-        table = json.dumps([[name, view.nbytes] for name, view in views.items()]).encode()
-        size = sum(view.nbytes for view in views.values())
-        index = self._oldest()
-        self._clear(index)
-        start = self._reserve(index, len(table) + size)
-        self._fill(start + PAGE, table, views)
-        info = SlotInfo(index, rank, trajectory, step, len(table), size)
-        self._seal(info, xxhash.xxh3_64_intdigest(table))
-        return info
+        views = [memoryview(part).cast("B") for part in parts.values()]
+        table = json.dumps([[name, view.nbytes] for name, view in zip(parts, views, strict=True)]).encode()
+        pieces = [memoryview(_LENGTH.pack(len(table)) + table), *views]
+        index, body = self._open_slot(sum(piece.nbytes for piece in pieces))
+        digest, at = xxhash.xxh3_64(), 0
+        for piece in pieces:
+            _copy(body[at : at + piece.nbytes], piece)
+            digest.update(piece)
+            at += piece.nbytes
+        return self._seal(SlotInfo(index, unit, trajectory, step, at, digest.intdigest()))
+
+    def put(self, unit: int, trajectory: int, step: int, size: int, digest: int, fill: Fill) -> SlotInfo:
+        """Put a state that lies elsewhere: `fill` writes a body of `size` bytes; nothing is checked yet.
+
+        Raises:
+            OSError: As `write`, or `fill` could not read it.
+        """
+        index, body = self._open_slot(size)
+        fill(body)
+        return self._seal(SlotInfo(index, unit, trajectory, step, size, digest))
+
+    def body(self, info: SlotInfo) -> memoryview:
+        """The body as it lies in shared memory, to be sent elsewhere; it changes once the slot is written again."""
+        start = self._start(info.index) + PAGE
+        return self._mapped()[start : start + info.size]
+
+    def check(self, info: SlotInfo) -> None:
+        """Hold a slot against its digest.
+
+        Raises:
+            SlotDamaged: It was changed after it was written; the slot is dropped.
+        """
+        if xxhash.xxh3_64_intdigest(self.body(info)) != info.digest:
+            self._clear(info.index)
+            raise SlotDamaged(
+                f"slot {info.index}, unit {info.unit} of step {info.step}: its bytes are not those that were written"
+            )
 
     def read(self, info: SlotInfo) -> dict[str, memoryview]:
-        """The parts, as views of a private copy-on-write mapping: valid while they are held.
-
-        Raises:
-            SlotDamaged: The table is not what was written.
-        """
-        raw = self.raw(info)
-        table = json.loads(bytes(raw[: info.table]))
-        parts, at = {}, info.table
+        """The parts, as views of shared memory: valid until the slot is written again."""
+        body = self.body(info)
+        first = _LENGTH.size + _LENGTH.unpack_from(body)[0]
+        table = json.loads(bytes(body[_LENGTH.size : first]))
+        parts, at = {}, first
         for name, size in table:
-            parts[name] = raw[at : at + size]
+            parts[name] = body[at : at + size]
             at += size
         return parts
-
-    def raw(self, info: SlotInfo) -> memoryview:
-        """Table and parts as they lie, to be sent elsewhere.
-
-        Raises:
-            SlotDamaged: As `read`.
-        """
-        start, length = self._start(info.index), PAGE + info.table + info.size
-        mapped = memoryview(mmap.mmap(self.fd, length, mmap.MAP_PRIVATE, mmap.PROT_READ, offset=start))
-        digest = _HEADER.unpack_from(mapped)[-1]
-        raw = mapped[PAGE:]
-        if xxhash.xxh3_64_intdigest(raw[: info.table]) != digest:
-            raise SlotDamaged(f"slot {info.index} of rank {info.rank}, step {info.step}: its table was changed")
-        return raw
-
-    def put_raw(self, rank: int, trajectory: int, step: int, table: int, raw: Buffer) -> SlotInfo:
-        """Put a state that another host sent, as `raw` gave it there."""
-        index = self._oldest()
-        self._clear(index)
-        start = self._reserve(index, len(raw))
-        view = memoryview(raw)
-        _write_all(self.fd, view, start + PAGE)
-        info = SlotInfo(index, rank, trajectory, step, table, len(view) - table)
-        self._seal(info, xxhash.xxh3_64_intdigest(view[:table]))
-        return info
 
     def keep(self, trajectory: int, last_step: int | None = None) -> None:
         """Drop states of other trajectories, and those after `last_step`."""
@@ -128,14 +140,26 @@ class SlotFile:
             if info.trajectory != trajectory or (last_step is not None and info.step > last_step):
                 self._clear(info.index)
 
+    def drop_all(self) -> None:
+        """Hold nothing any more."""
+        for index in range(SLOTS):
+            self._clear(index)
+
     def _info(self, index: int) -> SlotInfo | None:
         header = os.pread(self.fd, _HEADER.size, self._start(index)) if self._stride() else b""
         if len(header) < _HEADER.size:
             return None
-        magic, state, ident, step, table, size, _ = _HEADER.unpack(header)
+        magic, state, ident, step, size, digest = _HEADER.unpack(header)
         if magic != _MAGIC or state != _COMPLETE:
             return None
-        return SlotInfo(index, ident >> 32, ident & 0xFFFFFFFF, step, table, size)
+        return SlotInfo(index, ident >> 32, ident & 0xFFFFFFFF, step, size, digest)
+
+    def _open_slot(self, size: int) -> tuple[int, memoryview]:
+        """Number and body of the oldest slot, now empty."""
+        index = self._oldest()
+        self._clear(index)
+        start = self._reserve(index, size) + PAGE
+        return index, self._mapped()[start : start + size]
 
     def _oldest(self) -> int:
         used = {info.index: info.step for info in self.infos()}
@@ -145,25 +169,29 @@ class SlotFile:
         if self._stride():
             os.pwrite(self.fd, bytes(_HEADER.size), self._start(index))
 
-    def _seal(self, info: SlotInfo, digest: int) -> None:
-        ident = info.rank << 32 | info.trajectory
-        header = _HEADER.pack(_MAGIC, _COMPLETE, ident, info.step, info.table, info.size, digest)
+    def _seal(self, info: SlotInfo) -> SlotInfo:
+        ident = info.unit << 32 | info.trajectory
+        header = _HEADER.pack(_MAGIC, _COMPLETE, ident, info.step, info.size, info.digest)
         os.pwrite(self.fd, header, self._start(info.index))
+        return info
 
-    def _fill(self, at: int, table: bytes, views: Mapping[str, memoryview]) -> None:
-        _write_all(self.fd, memoryview(table), at)
-        at += len(table)
-        for view in views.values():
-            _write_all(self.fd, view, at)
-            at += view.nbytes
+    def _reserve(self, index: int, size: int) -> int:
+        """Where the slot begins, after making room. A longer state than ever before takes all slots' places anew.
 
-    def _reserve(self, index: int, length: int) -> int:
-        """Where the slot begins, after making room. A longer state than ever before takes all slots' places anew."""
-        needed = PAGE + -(-length // PAGE) * PAGE
-        if needed > self._stride():
-            os.ftruncate(self.fd, 0)
-            os.ftruncate(self.fd, (needed + SLACK) * SLOTS)
+        Memory is allocated here and now: a store into a mapping that finds none left would be a SIGBUS. For the same
+        reason the file never shrinks under a process that may be reading it.
+        """
+        stride = PAGE + -(-size // PAGE) * PAGE
+        if stride > self._stride():
+            _allocate(self.fd, (stride + SLACK) * SLOTS)
+            self.drop_all()
         return self._start(index)
+
+    def _mapped(self) -> memoryview:
+        size = self._stride() * SLOTS
+        if self._map is None or len(self._map) != size:
+            self._map = mmap.mmap(self.fd, size)
+        return memoryview(self._map)
 
     def _stride(self) -> int:
         return os.fstat(self.fd).st_size // SLOTS // PAGE * PAGE
@@ -172,8 +200,22 @@ class SlotFile:
         return index * self._stride()
 
 
-def _write_all(fd: int, view: memoryview, at: int) -> None:
-    """`pwrite` and not a store into a mapping: no memory left is then an error and not a SIGBUS."""
-    done = 0
-    while done < view.nbytes:
-        done += os.pwrite(fd, view[done : done + (1 << 30)], at + done)
+def shared(parts: Mapping[str, Buffer], number: int, of: int) -> Iterator[str]:
+    """Names of the parts that the `number`-th of `of` holders of equal states keeps; all together keep each once."""
+    loads = [0] * of
+    for name, part in sorted(parts.items(), key=lambda item: (-memoryview(item[1]).nbytes, item[0])):
+        lightest = loads.index(min(loads))
+        loads[lightest] += memoryview(part).nbytes
+        if lightest == number:
+            yield name
+
+
+def _allocate(fd: int, size: int) -> None:
+    more, free = size - os.fstat(fd).st_size, memory_available()
+    if more > free:
+        raise OSError(errno.ENOSPC, f"{more} more bytes of shared memory are needed, {free} are free here")
+    os.posix_fallocate(fd, 0, size)
+
+
+def _copy(to: memoryview, source: memoryview) -> None:
+    np.copyto(np.frombuffer(to, np.uint8), np.frombuffer(source, np.uint8))

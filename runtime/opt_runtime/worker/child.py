@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from opt_api.documents.exit_report import EXIT_CODES, ExitReport
 from opt_runtime.linux import die_with_parent
-from opt_runtime.memory.rank import Acks, RankMemory
+from opt_runtime.memory.rank import Acks, RankMemory, Tell, Whose
 from opt_runtime.memory.slots import SlotFile
 from opt_runtime.messages import WorkerOrder
 from opt_runtime.worker.context import Entry, WorkerContext, send
@@ -56,14 +56,12 @@ def _redirect(log: str) -> None:
 
 
 def _run(order: WorkerOrder, shared: Shared, entry: Entry) -> ExitReport:
-    memory = RankMemory(
-        SlotFile(shared.slots[order.local_rank]),
-        Acks(shared.acks),
-        order.local_rank,
-        order.rank,
-        order.trajectory,
-        lambda step: send(shared.channel, "copy", f"{order.local_rank} {step}".encode()),
+    whose = Whose(order.local_rank, order.unit, order.trajectory, order.beside)
+    tell = Tell(
+        copied=lambda step: send(shared.channel, "copy", f"{order.local_rank} {step}".encode()),
+        full=lambda words: send(shared.channel, "full", f"rank {order.rank} on host {order.host}: {words}".encode()),
     )
+    memory = RankMemory([SlotFile(fd) for fd in shared.slots], Acks(shared.acks), whose, tell)
     context = WorkerContext(order, memory, shared.channel)
     try:
         report = entry(context)

@@ -14,7 +14,7 @@ from opt_api.documents.manifests import CheckpointManifest, Lineage
 from opt_runtime.coordinator.coordinator import KEEP, Coordinator
 from opt_runtime.coordinator.server import routes_of
 from opt_runtime.coordinator.settings import Settings
-from opt_runtime.messages import AgentReport, Copy, Orders, WorkerNote
+from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, WorkerNote
 from opt_runtime.records.logbook import Logbook
 from opt_runtime.wire import Request
 from opt_store import Store, open_store
@@ -55,7 +55,7 @@ def started(c: Coordinator) -> None:
 
 
 def copies(rank: int, *steps: int) -> tuple[Copy, ...]:
-    return tuple(Copy(rank=rank, step=step, trajectory=1) for step in steps)
+    return tuple(Copy(unit=rank, step=step, trajectory=1) for step in steps)
 
 
 def test_hosts_that_report_are_put_into_a_gang(store: Store) -> None:
@@ -82,6 +82,15 @@ def test_a_killed_rank_is_restarted_from_memory(store: Store) -> None:
         orders = say(c, "h1")
         assert (orders.attempt, orders.restore_step, orders.from_memory, orders.trajectory) == (2, 4, True, 1)
         assert c.wait_for_orders("h0", 1, 1.0).attempt == 2
+
+
+def test_what_an_agent_says_is_worth_a_line_is_in_the_logbook(store: Store) -> None:
+    with coordinator(store) as c:
+        started(c)
+        say(c, "h0", words=(AgentWord(cause="OutOfMemory", text="rank 0 has no place"),))
+        assert c.scribe.flush(10)
+        entry = Logbook(store, "tiny").read()[-1]
+        assert (entry.cause, entry.summary, entry.rung) == ("OutOfMemory", "rank 0 has no place", 0)
 
 
 def test_a_successor_touches_nothing_and_knows_everything(store: Store) -> None:

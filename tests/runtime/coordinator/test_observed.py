@@ -62,9 +62,9 @@ def test_a_new_agent_on_a_host_means_its_workers_died() -> None:
 def test_copies_of_another_course_are_not_seen() -> None:
     observed = watching()
     copies = (
-        Copy(rank=0, step=4, trajectory=1),
-        Copy(rank=0, step=5, trajectory=1),
-        Copy(rank=0, step=9, trajectory=2),
+        Copy(unit=0, step=4, trajectory=1),
+        Copy(unit=0, step=5, trajectory=1),
+        Copy(unit=0, step=9, trajectory=2),
     )
     take(observed, 1.0, copies=copies)
     assert observed.views(trajectory=1)[0].holds == {0: (4, 5)}

@@ -46,12 +46,18 @@ def test_the_first_attempt_waits_for_the_full_gang() -> None:
 def test_a_killed_worker_restarts_in_place_from_memory() -> None:
     found = start(with_worker(gang(), 1, exit=ended(signal=9)))
     assert (found.rung, found.cause, found.number, found.hosts) == (1, "WorkerKilled", 2, ("h0", "h1"))
-    assert found.restore == Restore(10, {0: "h0", 1: "h1"})
+    assert found.restore == Restore(10, {0: ("h0", "h1"), 1: ("h1", "h0")})
 
 
 def test_the_newest_step_that_all_ranks_have_is_taken() -> None:
     uneven = with_host(with_host(gang(), "h0", holds={0: (10, 11), 1: (9, 10)}), "h1", holds={1: (9, 10)})
     assert start(with_worker(uneven, 1, exit=ended(signal=9))).restore.step == 10
+
+
+def test_hosts_that_keep_equal_units_are_each_others_copies() -> None:
+    held = {0: (9, 10)}
+    alike = with_host(with_host(gang(units=1), "h0", holds=held), "h1", holds=held)
+    assert start(without_host(alike, "h1")).restore == Restore(10, {0: ("h0",), 1: ("h0",)})
 
 
 def test_without_memory_the_whole_gang_comes_from_the_store() -> None:
@@ -63,7 +69,7 @@ def test_a_lost_host_is_swapped_and_its_state_comes_from_its_partner() -> None:
     lost = without_host(gang(), "h1")
     found = start(lost)
     assert (found.rung, found.cause, found.hosts) == (2, "HostLost", ("h0", "h2"))
-    assert found.restore == Restore(10, {0: "h0", 1: "h0"})
+    assert found.restore == Restore(10, {0: ("h0",), 1: ("h0",)})
     assert only(lost, MarkHost) == MarkHost("m1", "Lost", "host h1: no report for 10.0 s", fault=True)
 
 
