@@ -109,6 +109,7 @@ class StepRecord:
         step_seconds: Wall time of the step.
         compute_seconds: This rank's own part of it, without waiting for peers; None if it cannot be told.
         gradient_norm: Global, before clipping.
+        own_gradient_norm, own_parameter_norm: This rank's part of both norms; the same on all replicas of the part.
         loss_scale: None without float16.
         overflow: The update was left out because the gradients overflowed.
     """
@@ -126,6 +127,8 @@ class StepRecord:
     loss_scale: float | None = None
     overflow: bool = False
     applied_change: int = 0
+    own_gradient_norm: float | None = None
+    own_parameter_norm: float | None = None
 
 
 class Order(Protocol):

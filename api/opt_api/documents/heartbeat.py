@@ -33,6 +33,9 @@ class Heartbeat(Document):
     loss_scale: NonNegative | None = None
     gradient_norm: NonNegative | None = None
     parameter_norm: NonNegative | None = None
+    own_gradient_norm: NonNegative | None = None
+    own_parameter_norm: NonNegative | None = None
+    """This rank's own part of both norms, before anything was added up: replicas of a part must have the same."""
     activation_norm: NonNegative | None = None
     """Norm of the last layer's activations."""
     learning_rate: NonNegative | None = None

@@ -80,6 +80,7 @@ def numbers_of(metrics: StepMetrics) -> dict[str, object]:
     given = metrics.finite()
     names = (
         "loss", "loss_scale", "gradient_norm", "parameter_norm", "activation_norm", "learning_rate",
-        "tokens_per_second", "step_seconds", "compute_seconds", "memory_bytes", "applied_change",
+        "tokens_per_second", "step_seconds", "compute_seconds", "memory_bytes", "applied_change", "own_gradient_norm",
+        "own_parameter_norm",
     )  # fmt: skip
     return {name: given[name] for name in names} | {"loss_finite": math.isfinite(metrics.loss)}

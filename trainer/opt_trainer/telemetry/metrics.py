@@ -57,6 +57,8 @@ class StepMetrics:
     memory_bytes: int
     applied_change: int
     seconds: Mapping[str, float]
+    own_gradient_norm: float | None = None
+    own_parameter_norm: float | None = None
 
     def finite(self) -> dict[str, object]:
         """For JSON, which has no NaN: numbers that are not finite become None."""
@@ -105,6 +107,8 @@ def metrics_of(
         memory_bytes=memory_bytes,
         applied_change=record.applied_change,
         seconds=dict(seconds),
+        own_gradient_norm=record.own_gradient_norm,
+        own_parameter_norm=record.own_parameter_norm,
     )
 
 
