@@ -34,10 +34,12 @@ def run(context: WorkerContext) -> ExitReport:
         work=Path(order.directory),
         dataset=os.environ[DATASET],
         changes=context.changes,
+        memory=context.memory if plan.checkpointing.memory_tier else None,
+        memory_step=order.restore_step if order.from_memory else None,
         meeting=join(order) if order.world_size > 1 else None,
     )
 
     def telemetry(worker: WorkerConfig, identity: RunIdentity) -> WorkerTelemetry:
-        return WorkerTelemetry(worker, identity, order.host, context.heartbeat, faults)
+        return WorkerTelemetry(worker, identity, order.host, context.heartbeat, faults, done=context.step)
 
     return train(config, telemetry)

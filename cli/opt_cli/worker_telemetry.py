@@ -22,6 +22,7 @@ class WorkerTelemetry:
         host: As the runtime calls it.
         send: Takes heartbeats.
         faults: What this rank shall do to itself; None for nothing.
+        done: Steps done when it begins, as far as known.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class WorkerTelemetry:
         host: str,
         send: Callable[[Heartbeat], None],
         faults: WorkerFaults | None = None,
+        done: int = 0,
     ) -> None:
-        self._done, self._host, self._send, self._faults = 0, host, send, faults
+        self._done, self._host, self._send, self._faults = done, host, send, faults
         self._hub = open_telemetry(config.plan, identity, config.work / "telemetry", heartbeat=self._beat)
 
     def section(self, name: Section) -> AbstractContextManager[None]:

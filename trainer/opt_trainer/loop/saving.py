@@ -13,13 +13,14 @@ class SaveClock:
 
     Args:
         plan: Interval in steps or seconds, or the formula's inputs.
-        step: Steps done at the start; counts as saved.
+        step: Of the newest durable checkpoint; steps done at the start count as saved where there is none.
+        age_seconds: Since it became durable, or since the start.
     """
 
-    def __init__(self, plan: CheckpointPlan, step: int) -> None:
+    def __init__(self, plan: CheckpointPlan, step: int, age_seconds: float = 0.0) -> None:
         self._plan = plan
         self.last_step = step
-        self._last_time = time.monotonic()
+        self._last_time = time.monotonic() - age_seconds
         self._stall_seconds: float | None = None
 
     def due(self, step: int) -> bool:

@@ -14,6 +14,7 @@ from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.plan import Plan
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.errors import BadSpec
+from opt_trainer.loop.memory import Memory
 from opt_trainer.program.heartbeats import HeartbeatFile
 
 
@@ -35,6 +36,8 @@ class WorkerConfig:
         threads: Threads of torch's own kernels on the CPU; None to leave torch's setting, which OMP_NUM_THREADS makes.
         metrics_port: Port of the first local rank's metrics; later ranks take the following ones. None for no metrics.
         heartbeat: Takes heartbeats and must not wait; None to send none.
+        memory: Keeps the newest states of this rank; None to keep none.
+        memory_step: Step to begin from that lies there; None to begin from the store.
         meeting: Store at which the gang meets, already scoped to the attempt; None to meet at MASTER_ADDR:MASTER_PORT.
     """
 
@@ -53,6 +56,8 @@ class WorkerConfig:
     threads: int | None = None
     metrics_port: int | None = None
     heartbeat: Callable[[Heartbeat], None] | None = None
+    memory: Memory | None = None
+    memory_step: int | None = None
     meeting: Store | None = None
 
     @property

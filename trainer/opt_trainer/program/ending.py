@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from opt_api.documents.exit_report import ExitCause, ExitReport
 from opt_store import Corrupt, StoreError
 from opt_trainer.checkpoint.errors import BadCheckpoint, Fenced, NoGoodCheckpoint, SaveFailed, WrongCheckpoint
 from opt_trainer.data.dataset import BadData
-from opt_trainer.errors import BadSpec, Diverged
+from opt_trainer.errors import BadHost, BadSpec, Diverged, LostPeer
 
 MESSAGE_CHARACTERS = 1024
 _CAUSES: tuple[tuple[type[BaseException], ExitCause], ...] = (
     (BadSpec, "BadSpec"),
+    (BadHost, "BadHost"),
+    (LostPeer, "LostPeer"),
     (WrongCheckpoint, "BadSpec"),
     (BadData, "BadData"),
     (Diverged, "Diverged"),
@@ -33,6 +36,9 @@ _CAUSES: tuple[tuple[type[BaseException], ExitCause], ...] = (
 )
 """The first row that matches counts. Only shards of the data set are read outside the checkpoint's own errors, so
 `Corrupt` is bad data."""
+_BROKEN = frozenset({errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.ENODEV, errno.EUCLEAN, errno.EMFILE})
+"""Of local files: the store's own errors have been told apart before. A full disk is the host's fault, too: what other
+runs left fills it, and another host has room."""
 _WORDS: tuple[tuple[str, ExitCause], ...] = (
     ("can't allocate memory", "OutOfMemory"),
     ("Cannot allocate memory", "OutOfMemory"),
@@ -52,6 +58,8 @@ def cause_of(problem: BaseException) -> ExitCause:
     for kind, cause in _CAUSES:
         if isinstance(problem, kind):
             return cause
+    if isinstance(problem, OSError) and problem.errno in _BROKEN:
+        return "BadHost"
     if isinstance(problem, (RuntimeError, OSError)):
         return next((cause for words, cause in _WORDS if words in str(problem)), "Internal")
     return "Internal"

@@ -7,7 +7,7 @@ import torch
 
 from opt_api.documents.plan import LayoutPlan, Plan
 from opt_api.estimate.memory import memory
-from opt_trainer.errors import BadSpec
+from opt_trainer.errors import BadHost, BadSpec
 
 GIB = 1 << 30
 
@@ -17,10 +17,12 @@ def check_plan(plan: Plan, world_size: int) -> None:
 
     Raises:
         BadSpec: Every disagreement, in one message.
+        BadHost: The host has fewer devices than the plan counts on.
     """
-    problems = [*_gang(plan.layout, world_size), *_divides(plan), *_device(plan.layout)]
-    problems = problems or _memory(plan)
-    if problems:
+    if problems := [*_gang(plan.layout, world_size), *_divides(plan)]:
+        raise BadSpec("plan: " + "; ".join(problems))
+    _check_devices(plan.layout)
+    if problems := _memory(plan):
         raise BadSpec("plan: " + "; ".join(problems))
 
 
@@ -58,12 +60,10 @@ def _divides(plan: Plan) -> list[str]:
     return problems
 
 
-def _device(layout: LayoutPlan) -> list[str]:
-    if layout.device == "cpu":
-        return []
-    found = torch.cuda.device_count()
-    wanted = layout.devices_per_host
-    return [f"this host has {found} CUDA devices, the layout wants {wanted}"] if found < wanted else []
+def _check_devices(layout: LayoutPlan) -> None:
+    found, wanted = torch.cuda.device_count(), layout.devices_per_host
+    if layout.device == "cuda" and found < wanted:
+        raise BadHost(f"this host has {found} CUDA devices, the layout wants {wanted}; use another host, or mend it")
 
 
 def _memory(plan: Plan) -> list[str]:

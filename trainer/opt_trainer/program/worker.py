@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from threading import Thread
 
 import torch
 
 from opt_api.documents.exit_report import EXIT_CODES, ExitCause, ExitReport
 from opt_api.documents.manifests import Lineage
-from opt_store import open_store
+from opt_store import StoreError, open_store
+from opt_trainer.checkpoint.errors import Fenced
 from opt_trainer.checkpoint.fence import hold
 from opt_trainer.checkpoint.job import ExportRequest
 from opt_trainer.checkpoint.peers import Alone, GroupPeers, Peers
@@ -23,6 +25,7 @@ from opt_trainer.data.loader import BlockLoader
 from opt_trainer.data.order import DataOrder
 from opt_trainer.loop.evaluation import Evaluation
 from opt_trainer.loop.loop import End, Loop, Parts
+from opt_trainer.loop.memory import Kept, MemoryTier, fill, first_save
 from opt_trainer.loop.running import fresh, resumed
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.loop.tensors import saved_tensors
@@ -34,7 +37,7 @@ from opt_trainer.program.inbox import ChangeFolder, NoChanges
 from opt_trainer.program.preflight import check_plan
 from opt_trainer.program.stopping import StopFlag, listening
 from opt_trainer.recipe.optimiser import Optimiser
-from opt_trainer.state import LocalTensor, LoopState, RunIdentity, Telemetry
+from opt_trainer.state import LocalTensor, RunIdentity, Telemetry
 from opt_trainer.telemetry.hub import open_telemetry
 
 MakeTelemetry = Callable[[WorkerConfig, RunIdentity], Telemetry]
@@ -103,11 +106,12 @@ def _train(life: _Life) -> End:
             optimiser = Optimiser(worker.parts, plan.recipe)
             tensors = saved_tensors(worker, optimiser)
         with life.telemetry.section("load"):
-            state, parent = _load(life, worker, optimiser, tensors)
-        life.progress.step, life.progress.saved_step = state.step, state.step if parent else None
+            begun = _load(life, worker, optimiser, tensors)
+        state, saved = begun.state, begun.saved
+        life.progress.step, life.progress.saved_step = state.step, saved.step if saved.manifest else None
         loader = _loader(config, worker, dataset)
         open_things.callback(loader.close)
-        saver = _saver(life, dataset, parent)
+        saver = _saver(life, dataset, saved.manifest)
         open_things.callback(saver.close, CLOSE_SECONDS)
         saver.prepare(tensors)
         parts = Parts(
@@ -119,6 +123,7 @@ def _train(life: _Life) -> End:
             telemetry=life.telemetry,
             changes=ChangeFolder(config.changes) if config.changes else NoChanges(),
             stop=life.flag,
+            memory=MemoryTier(config.memory, plan.checkpointing.memory_interval_steps, tensors, saved, saver),
             workers=config.world_size,
             rank=config.rank,
         )
@@ -154,10 +159,29 @@ def _loader(config: WorkerConfig, worker: WorkerModel, dataset: Dataset) -> Bloc
     return BlockLoader(dataset, order, place.data_rank, place.data_parallel)
 
 
-def _load(
-    life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors: list[LocalTensor]
-) -> tuple[LoopState, str | None]:
-    """State of the newest good checkpoint, with its digest; of a fresh run where there is none."""
+def _load(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors: list[LocalTensor]) -> Kept:
+    """From memory, if so told; else from the newest good checkpoint, or as a fresh run where there is none."""
+    config = life.config
+    if config.memory is None or config.memory_step is None:
+        return _from_store(life, worker, optimiser, tensors)
+    kept = fill(config.memory, config.memory_step, tensors)
+    optimiser.restored()
+    worker.publish()
+    if config.rank == 0:
+        Thread(target=_hold_quietly, args=(life,), name="fence", daemon=True).start()
+    return kept
+
+
+def _hold_quietly(life: _Life) -> None:
+    """Fence older attempts off; the store may be down, and recovery from memory does not wait for it.
+
+    Whoever writes a manifest asks again before, so that nothing hangs on this one.
+    """
+    with suppress(StoreError, Fenced):
+        hold(life.config.store.open(), life.identity.run, life.config.attempt)
+
+
+def _from_store(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors: list[LocalTensor]) -> Kept:
     config, plan = life.config, life.config.plan
     store = config.store.open()
     peers: Peers = Alone() if config.world_size == 1 else GroupPeers()
@@ -167,10 +191,12 @@ def _load(
     restored = restorer.restore(tensors)
     if restored is None:
         initial_values(worker, plan.recipe.seed)
-        return fresh(plan), None
+        state = fresh(plan)
+        return Kept(state, first_save(state, None))
     optimiser.restored()
     worker.publish()
-    return resumed(plan, restored.state), restored.lineage_parent
+    state = resumed(plan, restored.state)
+    return Kept(state, first_save(state, restored.lineage_parent))
 
 
 def _saver(life: _Life, dataset: Dataset, parent: str | None) -> CheckpointSaver:
