@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from opt_api.documents.plan import Plan
 from opt_api.training.data import BatchRange
 from opt_trainer.loop.agreement import Flags, Sums, agree
 from opt_trainer.loop.evaluation import Evaluation
+from opt_trainer.loop.memory import MemoryTier
 from opt_trainer.loop.running import (
     Measured,
     after_step,
@@ -47,6 +49,7 @@ class Parts:
         loader: This rank's batches.
         tensors: What is saved.
         saver, telemetry, changes, stop: See their protocols.
+        memory: The tier of checkpoints before the saver's.
         workers: Of the gang.
         rank: Of this worker.
     """
@@ -59,6 +62,7 @@ class Parts:
     telemetry: Telemetry
     changes: ChangeSource
     stop: StopRequest
+    memory: MemoryTier
     workers: int
     rank: int
 
@@ -81,7 +85,8 @@ class Loop:
 
     def __init__(self, plan: Plan, parts: Parts, state: LoopState) -> None:
         self._plan, self._parts, self.state = plan, parts, state
-        self._clock = SaveClock(plan.checkpointing, state.step)
+        saved = parts.memory.saved
+        self._clock = SaveClock(plan.checkpointing, saved.step, time.time() - saved.at)
         self._stopping = False
 
     def run(self) -> End:
@@ -90,6 +95,7 @@ class Loop:
         Raises:
             opt_trainer.errors.Diverged: See `judge`.
         """
+        self._apply_overdue()
         self._parts.loader.seek(self.state.step + 1)
         while self.state.step < self._plan.recipe.total_steps and not self._stopping:
             self._step(self.state.step + 1)
@@ -97,6 +103,13 @@ class Loop:
         if self.state.step > self._clock.last_step:
             self._save(last=finished)
         return End(self.state, stopped=not finished)
+
+    def _apply_overdue(self) -> None:
+        """Changes that are due take effect before the first step is computed."""
+        parts = self._parts
+        known = due_changes(parts.changes.after(self.state.applied_change), self.state.step + 1)
+        sums = agree(parts.train.nothing(), Flags(changes=len(known)), alone=parts.workers == 1)
+        self.state = changed(self.state, known[: sums.common_changes(parts.workers)])
 
     def _step(self, step: int) -> None:
         parts, began = self._parts, time.perf_counter()
@@ -110,13 +123,15 @@ class Loop:
             found = self._compute(step, rows) if counts else parts.train.nothing()
             own = time.process_time() - cpu_before
             flags = Flags(parts.stop.asked, parts.saver.busy, parts.rank == 0 and self._clock.due(step), len(known))
+            parts.memory.settle()
             sums = agree(found, flags, alone=parts.workers == 1)
             measured = self._update(step, sums) if counts else None
-        record = self._record(step, measured, time.perf_counter() - began, own)
+        record = self._record(step, measured, time.perf_counter() - began, own, found if counts else None)
         self.state = after_step(self._plan, self.state, step, measured)
         parts.telemetry.step(replace(record, tokens=self.state.tokens))
         self._afterwards(step, sums)
         self.state = changed(self.state, known[: sums.common_changes(parts.workers)])
+        parts.memory.after_step(self.state)
 
     def _compute(self, step: int, rows: torch.Tensor) -> torch.Tensor:
         return self._parts.train.compute(step, rows, loss_scale_of(self.state))
@@ -155,8 +170,11 @@ class Loop:
         self._clock.saved(step, stall)
         self._parts.telemetry.saved(step, stall)
 
-    def _record(self, step: int, measured: Measured | None, seconds: float, own: float) -> StepRecord:
+    def _record(
+        self, step: int, measured: Measured | None, seconds: float, own: float, mine: torch.Tensor | None
+    ) -> StepRecord:
         state = self.state
+        gradient, parameter = (math.sqrt(square) for square in mine[2:].tolist()) if mine is not None else (None, None)
         found = measured or Measured(state.loss or 0.0, 0.0, 0.0, state.activation_norm or 0.0, overflow=False)
         return StepRecord(
             step=step,
@@ -172,6 +190,8 @@ class Loop:
             loss_scale=state.scaler.scale if state.scaler else None,
             overflow=found.overflow,
             applied_change=state.applied_change,
+            own_gradient_norm=gradient,
+            own_parameter_norm=parameter,
         )
 
 
