@@ -1,0 +1,159 @@
+"""What every object of ours has in common: owner, labels, and a pod that passes Pod Security `restricted`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from opt_api.base import API_VERSION
+from opt_api.documents.plan import Plan
+from opt_api.pods import PodSpec
+from opt_operator.core import names
+from opt_operator.core.actions import Object
+from opt_operator.core.builders.storage import store_mounts, store_volumes
+
+USER = 65532
+"""`nonroot` of the distroless images; any user will do."""
+PLAN_FOLDER = "/etc/opt"
+PLAN_FILE = f"{PLAN_FOLDER}/{Plan.file_name}"
+NODE_LOST_S, NODE_UNWELL_S = 30, 60
+"""Lost nodes are ours to handle, long before; should we be away, Kubernetes deletes the pods after so many seconds."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The training that an object belongs to.
+
+    Attributes:
+        name, namespace, uid: Of the resource.
+        pods: Its pod settings.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    pods: PodSpec = field(default_factory=PodSpec)
+
+    def owner(self) -> Object:
+        """The owner reference; deletion of the owner is never held up by a child."""
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "OPTTraining",
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+
+    def metadata(self, name: str, labels: dict[str, str] | None = None, **more: Any) -> Object:
+        """Metadata of a child."""
+        return {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": {**(labels or names.common_labels(self.name))},
+            "ownerReferences": [self.owner()],
+            **more,
+        }
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Requests, which are also the limits."""
+
+    cpu: str
+    memory: str
+    ephemeral_storage: str
+    shared_memory: str
+    extended: tuple[tuple[str, str], ...] = ()
+
+    def document(self) -> Object:
+        """As Kubernetes writes it."""
+        base = {"cpu": self.cpu, "memory": self.memory, "ephemeral-storage": self.ephemeral_storage}
+        amounts = {**base, **dict(self.extended)}
+        return {"requests": amounts, "limits": amounts}
+
+
+SMALL = Amounts("200m", "768Mi", "1Gi", "64Mi")
+"""Of a program that only talks."""
+
+
+def container(name: str, image: str, parent: Parent, command: Sequence[str], **more: Any) -> Object:
+    """A container that may nothing but compute."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": parent.pods.image_pull_policy,
+        "command": list(command),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        **more,
+    }
+
+
+def pod_spec(parent: Parent, plan: Plan, containers: Sequence[Object], amounts: Amounts, **more: Any) -> Object:
+    """A pod without token, with a read-only root, its own /tmp and /dev/shm, the plan and the store."""
+    pods = parent.pods
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": list(containers),
+        "volumes": _volumes(parent, plan, amounts),
+        "nodeSelector": dict(pods.node_selector),
+        "tolerations": [*(t.wire() for t in pods.tolerations), *_tolerations()],
+        **(
+            {"imagePullSecrets": [{"name": name} for name in pods.image_pull_secrets]}
+            if pods.image_pull_secrets
+            else {}
+        ),
+        **more,
+    }
+
+
+def mounts(plan: Plan) -> list[Object]:
+    """Where containers find what `pod_spec` provides."""
+    return [
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - an emptyDir of the pod's own
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - likewise
+        {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
+        *store_mounts(plan.storage),
+    ]
+
+
+def env(parent: Parent, *ours: tuple[str, str], fields: Sequence[tuple[str, str]] = ()) -> list[Object]:
+    """The user's variables, then ours, which the user cannot name."""
+    literals = {"HOME": "/tmp", **{item.name: item.value for item in parent.pods.env}, **dict(ours)}  # noqa: S108
+    taken = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields]
+    return [*({"name": name, "value": value} for name, value in literals.items()), *taken]
+
+
+def _volumes(parent: Parent, plan: Plan, amounts: Amounts) -> list[Object]:
+    return [
+        {"name": "tmp", "emptyDir": {"sizeLimit": amounts.ephemeral_storage}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": amounts.shared_memory}},
+        {"name": "plan", "configMap": {"name": names.plan_map(parent.name, plan.digest())}},
+        *store_volumes(plan.storage),
+    ]
+
+
+def _tolerations() -> list[Object]:
+    waits = (("node.kubernetes.io/unreachable", NODE_LOST_S), ("node.kubernetes.io/not-ready", NODE_UNWELL_S))
+    return [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+        for key, seconds in waits
+    ]

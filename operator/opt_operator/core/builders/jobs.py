@@ -1,0 +1,99 @@
+"""Jobs: data preparation, stage by stage, and the last evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from opt_api.documents.exit_report import EXIT_CODES, RETRYABLE
+from opt_api.documents.plan import Plan
+from opt_operator.core import names
+from opt_operator.core.actions import Object
+from opt_operator.core.builders.common import PLAN_FILE, Amounts, Parent, container, env, mounts, pod_spec
+from opt_operator.core.builders.pods import host_amounts
+from opt_operator.core.builders.storage import store_env, store_url
+
+RETRIES = 3
+HOPELESS = tuple(EXIT_CODES[cause] for cause, again in RETRYABLE.items() if not again and cause != "Completed")
+"""Exit codes after which the same again would end the same."""
+PLAN_STAGE = "plan"
+
+
+def plan_job(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
+    """Finds the sources, plans the parts, and says whether the store already holds the data set."""
+    command = ["python", "-m", "opt_cli.dataprep_stage", "plan", "--plan", PLAN_FILE, "--store", _url(plan)]
+    return _job(parent, plan, image, PLAN_STAGE, attempt, command, completions=1)
+
+
+def stage_job(parent: Parent, plan: Plan, image: str, stage: str, attempt: int, key: str) -> Object:
+    """One stage: an Indexed Job whose completions share its tasks. `key` is that of the preparation's plan."""
+    workers = plan.data.workers
+    command = ["python", "-m", "opt_cli.dataprep_stage", "stage", "--store", _url(plan), "--plan", key,
+               "--stage", stage, "--completions", str(workers)]  # fmt: skip
+    return _job(parent, plan, image, stage, attempt, command, completions=workers)
+
+
+def evaluation_job(parent: Parent, plan: Plan, image: str, attempt: int, dataset: str) -> Object:
+    """Validation losses of the final checkpoint."""
+    command = ["python", "-m", "opt_cli.evaluate_job", "--plan", PLAN_FILE, "--store", _url(plan), "--dataset", dataset]
+    labels = names.pod_labels(parent.name, "evaluation", attempt)
+    name = names.evaluation_job(parent.name, attempt)
+    return _document(parent, plan, image, name, labels, command, completions=1, amounts=host_amounts(parent, plan))
+
+
+def suspended(namespace: str, name: str, *, suspend: bool) -> Object:
+    """Hold a Job, or let it go on."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"suspend": suspend}}
+
+
+def _url(plan: Plan) -> str:
+    assert plan.storage is not None
+    return store_url(plan.storage)
+
+
+def _job(
+    parent: Parent, plan: Plan, image: str, stage: str, attempt: int, command: Sequence[str], *, completions: int
+) -> Object:
+    labels = {**names.pod_labels(parent.name, "dataprep", attempt), names.STAGE: stage}
+    r = parent.pods.resources
+    amounts = Amounts(r.cpu, r.memory, r.ephemeral_storage, r.shared_memory)
+    name = names.stage_job(parent.name, stage, attempt)
+    return _document(parent, plan, image, name, labels, command, completions=completions, amounts=amounts)
+
+
+def _document(
+    parent: Parent, plan: Plan, image: str, name: str, labels: dict[str, str], command: Sequence[str],
+    *, completions: int, amounts: Amounts,
+) -> Object:  # fmt: skip
+    main = container(
+        "main", image, parent, command, env=env(parent, *store_env(plan.storage)), volumeMounts=mounts(plan),
+        resources=amounts.document(),
+    )  # fmt: skip
+    template: dict[str, Any] = {
+        "metadata": {"labels": {**parent.pods.labels, **labels}},
+        "spec": pod_spec(parent, plan, [main], amounts),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": parent.metadata(name, labels),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": completions,
+            "parallelism": completions,
+            "backoffLimitPerIndex": RETRIES,
+            "maxFailedIndexes": 0,
+            "podFailurePolicy": {"rules": _rules()},
+            "template": template,
+        },
+    }
+
+
+def _rules() -> list[Object]:
+    """What breaks under a pod does not count; what the input is guilty of is not tried again."""
+    codes = {"containerName": "main", "operator": "In", "values": sorted(HOPELESS)}
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": codes},
+    ]

@@ -1,0 +1,89 @@
+"""What stands around the pods: made before them, put right when somebody changed it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opt_operator.core import names
+from opt_operator.core.actions import Action, Apply, Concern, Object
+from opt_operator.core.builders import pods
+from opt_operator.core.builders import surroundings as build
+from opt_operator.core.rules.places import COORDINATOR, Places
+from opt_operator.core.rules.verdict import Case
+
+
+def surroundings(case: Case, places: Places) -> tuple[Action, ...]:
+    """Applies of whatever is missing or differs; identities and roles of hosts."""
+    holder = places.holder(COORDINATOR)
+    attempt = holder.attempt if holder else case.number
+    wanted: list[tuple[Object, Concern]] = [
+        (build.plan_map(case.parent, case.plan), "opt-config"),
+        (build.coordinator_service(case.parent, attempt), "opt-network"),
+        (build.hosts_service(case.parent), "opt-network"),
+        (build.network_policy(case.parent, case.plan), "opt-network"),
+        (build.disruption_budget(case.parent), "opt-workload"),
+    ]
+    return (*_missing(case, wanted), *_identities(case), *_roles(case, places))
+
+
+def base(case: Case) -> tuple[Action, ...]:
+    """What data preparation and evaluation need."""
+    wanted: list[tuple[Object, Concern]] = [
+        (build.plan_map(case.parent, case.plan), "opt-config"),
+        (build.network_policy(case.parent, case.plan), "opt-network"),
+    ]
+    return _missing(case, wanted)
+
+
+def _missing(case: Case, wanted: list[tuple[Object, Concern]]) -> tuple[Action, ...]:
+    return tuple(Apply(document, concern) for document, concern in wanted if not _there(case, document))
+
+
+def _there(case: Case, document: Object) -> bool:
+    found = case.snapshot.child(document["kind"], document["metadata"]["name"])
+    return found is not None and covers(found.document, document)
+
+
+def covers(actual: Any, wanted: Any) -> bool:
+    """Whether everything that is wanted is there; what the API server added does not count."""
+    if isinstance(wanted, dict):
+        return isinstance(actual, dict) and all(covers(actual.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(actual, list)
+            and len(actual) == len(wanted)
+            and all(covers(mine, other) for mine, other in zip(actual, wanted, strict=True))
+        )
+    return bool(actual == wanted)
+
+
+def _identities(case: Case) -> tuple[Action, ...]:
+    """Tell each host that was bound which machine it is on."""
+    nodes = case.snapshot.nodes
+    label = case.training.spec.resilience.failure_domain_label
+    told: list[Action] = []
+    for pod in case.snapshot.hosts:
+        if not pod.spec.node_name or pod.ended or pod.going or names.HARDWARE in pod.metadata.annotations:
+            continue
+        node = (nodes or {}).get(pod.spec.node_name)
+        if nodes is not None and node is None:
+            continue
+        hardware = node.hardware if node else pod.spec.node_name
+        domain = node.metadata.labels.get(label, "") if node else ""
+        document = pods.identity(case.parent.namespace, pod.metadata.name, hardware, domain)
+        told.append(Apply(document, "opt-identity"))
+    return tuple(told)
+
+
+def _roles(case: Case, places: Places) -> tuple[Action, ...]:
+    """Labels follow the coordinator: who is in the gang is its decision."""
+    report = case.snapshot.report
+    if report is None or not report.gang:
+        return ()
+    alive = [finding.name for finding in places.hosts if places.fills(finding)]
+    wanted: dict[str, names.Role] = {name: "gang" if name in report.gang else "spare" for name in alive}
+    changed = [pod for pod in case.snapshot.hosts if wanted.get(pod.metadata.name, pod.role) != pod.role]
+    return tuple(
+        Apply(pods.role(case.parent.namespace, pod.metadata.name, wanted[pod.metadata.name]), "opt-role")
+        for pod in changed
+    )

@@ -1,0 +1,300 @@
+"""Narrow views of Kubernetes objects: the fields we decide on and no others. Unknown fields pass by."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from opt_operator.core import names
+
+
+class View(BaseModel):
+    """Base of all views: what the API server sends, read leniently."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+class Owner(View):
+    """One owner reference."""
+
+    uid: str = ""
+    kind: str = ""
+    name: str = ""
+    controller: bool = False
+
+
+class Meta(View):
+    """Metadata."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: tuple[Owner, ...] = ()
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    """When the grace period ends; set as soon as deletion is asked for."""
+
+    @property
+    def attempt(self) -> int:
+        """Number in the name; 0 for a label that is not one (edited by hand)."""
+        found = self.labels.get(names.ATTEMPT, "")
+        return int(found) if found.isdecimal() else 0
+
+
+class ObjectCondition(View):
+    """A condition of a pod, Job or node."""
+
+    type: str
+    status: str = "Unknown"
+    reason: str = ""
+    message: str = ""
+    last_transition_time: datetime | None = None
+
+
+class Waiting(View):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class Terminated(View):
+    """How a container ended."""
+
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    finished_at: datetime | None = None
+
+
+class ContainerState(View):
+    """One of three."""
+
+    waiting: Waiting | None = None
+    running: dict[str, Any] | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(View):
+    """One container."""
+
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+
+
+class PodStatus(View):
+    """What the kubelet and the scheduler say of a pod."""
+
+    phase: Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"] = "Pending"
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = Field("", alias="podIP")
+    conditions: tuple[ObjectCondition, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class PodSpec(View):
+    """What of a pod's spec matters after it was made."""
+
+    node_name: str = ""
+    scheduling_gates: tuple[dict[str, Any], ...] = ()
+
+
+class PodView(View):
+    """A pod."""
+
+    metadata: Meta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def slot(self) -> int:
+        """Place of a host; -1 for other pods."""
+        found = self.metadata.labels.get(names.SLOT, "")
+        return int(found) if found.isdecimal() else -1
+
+    @property
+    def role(self) -> str:
+        """Role label."""
+        return self.metadata.labels.get(names.ROLE, "")
+
+    @property
+    def ended(self) -> bool:
+        """No container of it will run again."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def going(self) -> bool:
+        """Somebody asked for its deletion."""
+        return self.metadata.deletion_timestamp is not None
+
+    def condition(self, kind: str) -> ObjectCondition | None:
+        """Condition of that type."""
+        return next((c for c in self.status.conditions if c.type == kind), None)
+
+    @property
+    def statuses(self) -> tuple[ContainerStatus, ...]:
+        """All containers, init containers first."""
+        return (*self.status.init_container_statuses, *self.status.container_statuses)
+
+    @property
+    def end(self) -> Terminated | None:
+        """How it ended: the first container that failed, else the first that ended."""
+        ends = [status.state.terminated for status in self.statuses if status.state.terminated]
+        return next((end for end in ends if end.exit_code), next(iter(reversed(ends)), None))
+
+
+class JobSpec(View):
+    """What of a Job's spec matters after it was made."""
+
+    suspend: bool = False
+    completions: int | None = None
+
+
+class JobStatus(View):
+    """What the Job controller says."""
+
+    conditions: tuple[ObjectCondition, ...] = ()
+    active: int = 0
+    succeeded: int = 0
+    failed: int = 0
+
+
+class JobView(View):
+    """A Job."""
+
+    metadata: Meta
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+    def condition(self, kind: str) -> ObjectCondition | None:
+        """Condition of that type if it holds."""
+        return next((c for c in self.status.conditions if c.type == kind and c.status == "True"), None)
+
+
+class Taint(View):
+    """A node's taint."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(View):
+    """Spec of a node."""
+
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
+    provider_id: str = Field("", alias="providerID")
+
+
+class NodeInfo(View):
+    """What the kubelet says of its machine."""
+
+    system_uuid: str = Field("", alias="systemUUID")
+    machine_id: str = Field("", alias="machineID")
+
+
+class NodeStatus(View):
+    """Status of a node."""
+
+    conditions: tuple[ObjectCondition, ...] = ()
+    node_info: NodeInfo = NodeInfo()
+
+
+class NodeView(View):
+    """A node."""
+
+    metadata: Meta
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def hardware(self) -> str:
+        """The machine behind the name: provider id, else the firmware's UUID, else its own id, else the name."""
+        info = self.status.node_info
+        return self.spec.provider_id or info.system_uuid or info.machine_id or self.metadata.name
+
+
+class ResourceView(View):
+    """One of our resources as it came; spec and status are read by their own models."""
+
+    metadata: Meta
+    spec: dict[str, Any] = Field(default_factory=dict)
+    status: dict[str, Any] = Field(default_factory=dict)
+
+
+class Child(View):
+    """Any other child: the whole document is kept, to compare it with what is wanted."""
+
+    metadata: Meta
+    kind: str
+    document: dict[str, Any] = Field(default_factory=dict)
+
+
+class Agent(View):
+    """One host as the coordinator knows it."""
+
+    host: str
+    hardware: str = ""
+    state: str | None = None
+    silent_seconds: float = 0.0
+    gone: str = ""
+
+
+class Worker(View):
+    """One rank as the coordinator knows it."""
+
+    rank: int
+    host: str = ""
+    section: str = ""
+    step: int = 0
+    ended: bool = False
+
+
+class NewestCheckpoint(View):
+    """The newest Verified checkpoint as the coordinator knows it."""
+
+    step: int
+    time: datetime
+    digest: str
+
+
+class CoordinatorReport(View):
+    """The coordinator's status document."""
+
+    run: str = ""
+    phase: Literal["none", "running", "paused", "completed"] = "none"
+    paused_for: str | None = None
+    attempt: int = 0
+    restarts: int = 0
+    step: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    workers: tuple[Worker, ...] = ()
+    agents: tuple[Agent, ...] = ()
+    newest_verified: NewestCheckpoint | None = None
+    suspend: bool = False
+    values: dict[str, Any] = Field(default_factory=dict)
+    goodput: dict[str, float] = Field(default_factory=dict)
+    ettr: float | None = None
+
+    def agent(self, host: str) -> Agent | None:
+        """What it knows of a host."""
+        return next((agent for agent in self.agents if agent.host == host), None)
+
+    @property
+    def gang(self) -> frozenset[str]:
+        """Hosts of the attempt."""
+        return frozenset(worker.host for worker in self.workers)

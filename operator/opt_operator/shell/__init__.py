@@ -1,0 +1,1 @@
+"""The imperative half: watching, remembering, writing. Short, and without opinions."""

@@ -1,0 +1,211 @@
+"""What the API server has, as far as it concerns us: narrow views, kept by list and watch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from opt_operator.core import names
+from opt_operator.core.snapshot import Key
+from opt_operator.core.views import Child, JobView, NodeView, PodView, ResourceView, View
+from opt_operator.shell.kube import ApiFault, Kube
+
+RETRY_S, RETRY_LIMIT_S = 0.5, 30.0
+FORBIDDEN_S = 60.0
+VIEWS: Mapping[str, type[View]] = {"Pod": PodView, "Job": JobView, "Node": NodeView, "OPTTraining": ResourceView}
+CHILDREN = ("ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget")
+KINDS = ("OPTTraining", "Pod", "Job", *CHILDREN, "Node")
+SELECTORS: Mapping[str, str] = {"OPTTraining": "", "Node": ""}
+Name = tuple[str, str]
+Heard = Callable[[str, Any], None]
+log = structlog.get_logger(__name__)
+
+
+def view_of(kind: str, document: dict[str, Any]) -> Any:
+    """The narrow view of an object."""
+    if kind in VIEWS:
+        return VIEWS[kind].model_validate(document)
+    meta = document["metadata"]
+    meta.pop("managedFields", None)
+    return Child.model_validate({"metadata": meta, "kind": kind, "document": document})
+
+
+@dataclass
+class Store:
+    """Objects of one kind.
+
+    Attributes:
+        objects: By namespace and name.
+        by_training: Names of a training's objects.
+    """
+
+    kind: str
+    objects: dict[Name, Any] = field(default_factory=dict)
+    by_training: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
+
+    def put(self, item: Any) -> None:
+        """A new or changed object; an older version of a known one is ignored."""
+        name = (item.metadata.namespace, item.metadata.name)
+        old = self.objects.get(name)
+        if old is not None and newer(old.metadata.resource_version, item.metadata.resource_version):
+            return
+        self.objects[name] = item
+        if key := training_of(self.kind, item):
+            self.by_training[key].add(name)
+
+    def drop(self, item: Any) -> None:
+        """An object is gone."""
+        name = (item.metadata.namespace, item.metadata.name)
+        self.objects.pop(name, None)
+        if key := training_of(self.kind, item):
+            self.by_training[key].discard(name)
+
+    def of(self, key: Key) -> tuple[Any, ...]:
+        """A training's objects."""
+        return tuple(self.objects[name] for name in sorted(self.by_training.get(key, ())) if name in self.objects)
+
+
+def training_of(kind: str, item: Any) -> Key | None:
+    """Which training an object belongs to; None for none."""
+    meta = item.metadata
+    if kind == "OPTTraining":
+        return Key(meta.namespace, meta.name)
+    found = meta.labels.get(names.TRAINING)
+    return Key(meta.namespace, found) if found else None
+
+
+def newer(one: str, other: str) -> bool:
+    """Whether a resource version is newer than another of the same kind (their order is part of the API since 1.35)."""
+    return one.isdecimal() and other.isdecimal() and int(one) > int(other)
+
+
+class Reflector:
+    """Keeps one kind of one namespace (or of all) up to date."""
+
+    def __init__(self, kube: Kube, kind: str, namespace: str | None, store: Store, heard: Heard) -> None:
+        self.kind, self.namespace = kind, namespace
+        self._kube, self._store, self._heard = kube, store, heard
+        self._selector = SELECTORS.get(kind, names.SELECTOR)
+        self.synced = asyncio.Event()
+        self.allowed = True
+        self.last_s = asyncio.get_running_loop().time()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """List, watch, and begin again whenever that ends."""
+        while True:
+            try:
+                version = await self._list()
+                while True:
+                    version = await self._watch(version)
+            except ApiFault as fault:
+                await self._rest(fault)
+            except ValidationError as fault:
+                log.error("an object cannot be read", kind=self.kind, fault=str(fault))  # noqa: TRY400 - no traceback
+                await self._rest(ApiFault(0, "unreadable"))
+
+    def silence_s(self) -> float:
+        """Since anything was heard."""
+        return asyncio.get_running_loop().time() - self.last_s
+
+    async def _list(self) -> str:
+        items, version = await self._kube.list(self.kind, self.namespace, self._selector)
+        fresh = {(v.metadata.namespace, v.metadata.name): v for v in (view_of(self.kind, item) for item in items)}
+        for name, old in list(self._store.objects.items()):
+            if name not in fresh and self.namespace in (None, name[0]):
+                self._store.drop(old)
+                self._heard(self.kind, old)
+        for item in fresh.values():
+            self._store.put(item)
+            self._heard(self.kind, item)
+        self._failures, self.allowed = 0, True
+        self._mark()
+        self.synced.set()
+        return version
+
+    async def _watch(self, version: str) -> str:
+        async for what, document in self._kube.watch(self.kind, self.namespace, self._selector, version):
+            self._mark()
+            if what == "ERROR":
+                raise ApiFault(int(document.get("code", 0)), str(document.get("message")))
+            version = document["metadata"]["resourceVersion"]
+            if what != "BOOKMARK":
+                self._take(what, view_of(self.kind, document))
+        return version
+
+    def _take(self, what: str, item: Any) -> None:
+        if what == "DELETED":
+            self._store.drop(item)
+        else:
+            self._store.put(item)
+        self._heard(self.kind, item)
+
+    async def _rest(self, fault: ApiFault) -> None:
+        self._failures += 1
+        wait = min(RETRY_S * 2 ** min(self._failures, 8), RETRY_LIMIT_S) * random.uniform(0.5, 1.0)
+        if fault.status in (401, 403, 404):
+            self.allowed, wait = False, FORBIDDEN_S if self.kind == "Node" else wait
+            self.synced.set() if self.kind == "Node" else None
+        if fault.status == 410:
+            wait = 0.0
+        log.warning("watch ended", kind=self.kind, namespace=self.namespace, fault=str(fault), again_in_s=round(wait, 1))
+        await asyncio.sleep(max(wait, fault.retry_after_s))
+
+    def _mark(self) -> None:
+        self.last_s = asyncio.get_running_loop().time()
+
+
+class Cache:
+    """All kinds.
+
+    Args:
+        kube: Where from.
+        namespaces: Which; empty for all.
+        heard: Called with kind and object for whatever changed.
+    """
+
+    def __init__(self, kube: Kube, namespaces: Iterable[str], heard: Heard) -> None:
+        self.stores = {kind: Store(kind) for kind in KINDS}
+        spaces: list[str | None] = list(namespaces) or [None]
+        self.reflectors = [
+            Reflector(kube, kind, space, self.stores[kind], heard)
+            for kind in KINDS
+            for space in (spaces if kind != "Node" else [None])
+        ]
+
+    async def run(self) -> None:
+        """Keep everything up to date until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for reflector in self.reflectors:
+                group.create_task(reflector.run())
+
+    async def wait_synced(self) -> None:
+        """Until everything was listed once."""
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+
+    @property
+    def sees_nodes(self) -> bool:
+        """Whether we may look at nodes."""
+        return all(r.allowed for r in self.reflectors if r.kind == "Node")
+
+    def object(self, kind: str, namespace: str, name: str) -> Any:
+        """One object, or None."""
+        return self.stores[kind].objects.get((namespace, name))
+
+    def of(self, kind: str, key: Key) -> tuple[Any, ...]:
+        """A training's objects of one kind."""
+        return self.stores[kind].of(key)
+
+    def keys(self) -> set[Key]:
+        """Every training that there is, or of which anything is left."""
+        return {
+            key for store in self.stores.values() if store.kind != "Node" for key, names_ in store.by_training.items() if names_
+        }  # fmt: skip

@@ -1,0 +1,237 @@
+"""The API server, as the operator needs it: six calls. Kubernetes' own client does transport and identity."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from opt_operator.shell.metrics import WRITES
+
+Object = dict[str, Any]
+APPLY, JSON = "application/apply-patch+yaml", "application/json"
+REQUEST_S, CONNECT_S = 15.0, 5.0
+WATCH_S = 240
+"""The server ends a watch after so long; a new one goes on where it was."""
+SILENCE_S = 100.0
+"""A watch that brings nothing for so long, not even a bookmark (one a minute), is dead."""
+LINE_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where a kind is found."""
+
+    root: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None, name: str = "", sub: str = "") -> str:
+        """Path of a collection, an object, or a subresource."""
+        inside = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        return f"{self.root}{inside}/{self.plural}" + (f"/{name}" if name else "") + (f"/{sub}" if sub else "")
+
+
+RESOURCES: Mapping[str, Resource] = {
+    "Pod": Resource("/api/v1", "pods"),
+    "Node": Resource("/api/v1", "nodes", namespaced=False),
+    "ConfigMap": Resource("/api/v1", "configmaps"),
+    "Service": Resource("/api/v1", "services"),
+    "Job": Resource("/apis/batch/v1", "jobs"),
+    "NetworkPolicy": Resource("/apis/networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": Resource("/apis/policy/v1", "poddisruptionbudgets"),
+    "OPTTraining": Resource("/apis/opt-operator.io/v1alpha1", "opttrainings"),
+    "Event": Resource("/apis/events.k8s.io/v1", "events"),
+    "Lease": Resource("/apis/coordination.k8s.io/v1", "leases"),
+}
+
+
+class ApiFault(Exception):  # noqa: N818 - the server's word, which may well be expected
+    """The API server said no, or nothing at all (status 0)."""
+
+    def __init__(self, status: int, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status, self.message, self.retry_after_s = status, message, retry_after_s
+
+
+class Kube(Protocol):
+    """What the shell asks of the API server. `apply` takes over fields that others have set."""
+
+    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
+        """All objects, and the version of the list."""
+
+    def watch(self, kind: str, namespace: str | None, selector: str, version: str) -> AsyncIterator[tuple[str, Object]]:
+        """What happens after that version, until the server or the line ends it."""
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object:
+        """One object."""
+
+    async def create(self, kind: str, document: Object) -> Object:
+        """A new object."""
+
+    async def replace(self, kind: str, document: Object) -> Object:
+        """A whole object at the version it carries."""
+
+    async def apply(self, kind: str, document: Object, manager: str, sub: str = "") -> Object:
+        """Server-side apply."""
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None) -> None:
+        """Delete exactly that object."""
+
+
+class AioKube:
+    """The real one."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    @classmethod
+    async def connect(cls, kubeconfig: str | None) -> AioKube:
+        """From a kubeconfig, or from the pod's own service account."""
+        settings = Configuration()
+        if kubeconfig:
+            await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+        else:
+            config.load_incluster_config(client_configuration=settings)
+        settings.connection_pool_maxsize = 64
+        settings.retries = 0
+        return cls(ApiClient(settings))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
+        """All objects in pages, and the version of the list."""
+        items: list[Object] = []
+        query = {"labelSelector": selector, "limit": "500"}
+        while True:
+            page = await self._ask("GET", RESOURCES[kind].path(namespace), query)
+            items += page["items"]
+            more = page["metadata"].get("continue")
+            if not more:
+                return items, page["metadata"]["resourceVersion"]
+            query = {**query, "continue": more}
+
+    async def watch(
+        self, kind: str, namespace: str | None, selector: str, version: str
+    ) -> AsyncIterator[tuple[str, Object]]:
+        """What happens after that version."""
+        query = {
+            "watch": "1", "labelSelector": selector, "resourceVersion": version, "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_S),
+        }  # fmt: skip
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+        response = await self._send("GET", RESOURCES[kind].path(namespace), query, timeout=timeout)
+        try:
+            buffer = bytearray()
+            async for chunk in response.content.iter_any():
+                buffer += chunk
+                while (end := buffer.find(b"\n")) >= 0:
+                    event = json.loads(buffer[:end])
+                    del buffer[: end + 1]
+                    yield event["type"], event["object"]
+                if len(buffer) > LINE_LIMIT:
+                    raise ApiFault(0, f"watch of {kind}: a line of more than {LINE_LIMIT} bytes")
+        except (aiohttp.ClientError, TimeoutError) as fault:
+            raise ApiFault(0, f"watch of {kind}: {fault!r}") from fault
+        finally:
+            response.close()
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object:
+        """One object."""
+        return await self._ask("GET", RESOURCES[kind].path(namespace, name))
+
+    async def create(self, kind: str, document: Object) -> Object:
+        """A new object."""
+        path = RESOURCES[kind].path(document["metadata"]["namespace"])
+        return await self._write("POST", kind, path, {"fieldManager": "opt-workload"}, document)
+
+    async def replace(self, kind: str, document: Object) -> Object:
+        """A whole object at the version it carries."""
+        meta = document["metadata"]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"])
+        return await self._write("PUT", kind, path, {"fieldManager": "opt-lease"}, document)
+
+    async def apply(self, kind: str, document: Object, manager: str, sub: str = "") -> Object:
+        """Server-side apply."""
+        meta = document["metadata"]
+        path = RESOURCES[kind].path(meta["namespace"], meta["name"], sub)
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._write("PATCH", kind, path, query, document, APPLY)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None) -> None:
+        """Delete exactly that object; children of a Job or a training follow in the background."""
+        body: Object = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        await self._write("DELETE", kind, RESOURCES[kind].path(namespace, name), {}, body)
+
+    async def groups(self) -> frozenset[str]:
+        """API groups that the cluster has."""
+        found = await self._ask("GET", "/apis")
+        return frozenset(group["name"] for group in found["groups"])
+
+    async def _write(
+        self, verb: str, kind: str, path: str, query: dict[str, str], body: Object, content: str = JSON
+    ) -> Object:
+        try:
+            found = await self._ask(verb, path, query, body, content)
+        except ApiFault as fault:
+            WRITES.labels(verb, kind, str(fault.status)).inc()
+            raise
+        WRITES.labels(verb, kind, "ok").inc()
+        return found
+
+    async def _ask(
+        self, verb: str, path: str, query: dict[str, str] | None = None, body: Object | None = None, content: str = JSON
+    ) -> Object:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=CONNECT_S)
+        try:
+            response = await self._send(verb, path, query, body, content, timeout)
+            async with response:
+                found: Object = json.loads(await response.read())
+                return found
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise ApiFault(0, f"{verb} {path}: {fault!r}") from fault
+
+    async def _send(
+        self, verb: str, path: str, query: dict[str, str] | None = None, body: Object | None = None,
+        content: str = JSON, timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the transport's own
+    ) -> aiohttp.ClientResponse:  # fmt: skip
+        settings = self._client.configuration
+        headers = {"Content-Type": content, "Accept": JSON, "User-Agent": "opt-operator"}
+        token = await settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        if token:
+            headers["authorization"] = token
+        url = settings.host + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = await self._client.rest_client.request(verb, url, headers, body, _request_timeout=timeout)
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise ApiFault(0, f"{verb} {path}: {fault!r}") from fault
+        response: aiohttp.ClientResponse = answer.response
+        if response.status >= 400:
+            raise await _fault(verb, path, response)
+        return response
+
+
+async def _fault(verb: str, path: str, response: aiohttp.ClientResponse) -> ApiFault:
+    text = ""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        text = await response.text()
+    response.close()
+    try:
+        message = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = text[:500]
+    after = response.headers.get("Retry-After", "0")
+    return ApiFault(response.status, f"{verb} {path}: {message}", float(after) if after.isdecimal() else 0.0)
+
+
