@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 
 from opt_api.base import Model
 from opt_api.canonical import canonical_json, digest
+from opt_api.types import Digest
 
 
 class Document(Model):
@@ -33,3 +34,15 @@ class Document(Model):
             pydantic.ValidationError: not this document, or not a version this code knows.
         """
         return cls.model_validate_json(data, strict=True)
+
+
+class SealedDocument(Document):
+    """A document that vouches for itself: any changed byte is found, whatever the store records."""
+
+    seal: Digest | None = None
+    """Digest of this document without this field."""
+
+    def sealed(self) -> Self:
+        """The document with its seal."""
+        bare = self.model_copy(update={"seal": None})
+        return bare.model_copy(update={"seal": bare.digest()})

@@ -34,6 +34,16 @@ def manifest_key(prefix: str) -> str:
     return f"{prefix}/{CheckpointManifest.file_name}"
 
 
+def object_name(rank: int) -> str:
+    """A rank's safetensors file, relative to its checkpoint."""
+    return f"rank-{rank:06d}.safetensors"
+
+
+def index_name(rank: int) -> str:
+    """The `CheckpointIndex` of that file, relative to its checkpoint."""
+    return f"rank-{rank:06d}.index.json"
+
+
 def mark_key(prefix: str, mark: str) -> str:
     """One `CheckpointMark` of the checkpoint at `prefix`."""
     return f"{prefix}/marks/{mark}.json"

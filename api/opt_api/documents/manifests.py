@@ -9,7 +9,7 @@ from pydantic import Field
 
 from opt_api.architecture import Architecture
 from opt_api.base import Model
-from opt_api.documents.base import Document
+from opt_api.documents.base import Document, SealedDocument
 from opt_api.training.data import BatchRange
 from opt_api.types import Count, Digest, LongCount, LongWhole, Name, Positive, ShortText, Text, Whole
 
@@ -39,11 +39,23 @@ class Lineage(Model):
     """Digest of the checkpoint manifest that the attempt began from."""
 
 
+class HeldBox(Model):
+    """A box that an object holds of some tensor: `shape` at `offset` of one that has the shape `whole`."""
+
+    whole: tuple[LongWhole, ...]
+    offset: tuple[LongWhole, ...]
+    shape: tuple[LongWhole, ...]
+
+
 class CheckpointObject(ObjectEntry):
     """One rank's safetensors file; its header has a digest of its own, the rest has those of the slices' chunks."""
 
     header_size: LongWhole
     header_digest: Digest
+    index: ObjectEntry | None = None
+    """The rank's `CheckpointIndex`; absent in manifests of version 1, which list the slices themselves."""
+    boxes: tuple[HeldBox, ...] | None = None
+    """Every box that the object holds of any tensor, each once: who needs none of them need not read the index."""
 
 
 class TensorSlice(Model):
@@ -51,8 +63,8 @@ class TensorSlice(Model):
 
     offset: tuple[LongWhole, ...]
     shape: tuple[LongWhole, ...]
-    object: Whole
-    """Index into the manifest's objects."""
+    object: Whole = 0
+    """Index into the manifest's objects; 0 in an index, which is of one object."""
     start: LongWhole
     end: LongWhole
     digests: tuple[Digest, ...] = ()
@@ -60,12 +72,13 @@ class TensorSlice(Model):
 
 
 class TensorEntry(Model):
-    """One whole tensor and the slices that cover it exactly once."""
+    """One whole tensor and the slices that cover it exactly once; in an index, those of one object."""
 
     name: Text
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "uint8"]
     shape: tuple[LongWhole, ...]
-    slices: tuple[TensorSlice, ...]
+    slices: tuple[TensorSlice, ...] | None = None
+    """Absent in a manifest from version 2 on: they are in the objects' indexes."""
 
 
 class ScalerState(Model):
@@ -89,13 +102,24 @@ class RunningValues(Model):
     skip_batches: tuple[BatchRange, ...] = ()
 
 
-class CheckpointManifest(Document):
-    """A checkpoint: every object with size and digest, every tensor with its slices, and the loop's own state."""
+class CheckpointIndex(Document):
+    """What one rank's object holds, with a digest for every chunk. The manifest has the digest of this document."""
+
+    kind: Literal["CheckpointIndex"] = "CheckpointIndex"
+    version: Literal[1] = 1
+    tensors: tuple[TensorEntry, ...]
+
+
+class CheckpointManifest(SealedDocument):
+    """A checkpoint: every object with size and digest, every tensor, and the loop's own state.
+
+    In version 1 the tensors list their slices; from version 2 on each object has a `CheckpointIndex` for that.
+    """
 
     file_name: ClassVar[str] = "manifest.json"
 
     kind: Literal["CheckpointManifest"] = "CheckpointManifest"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
     run: Text
     attempt: Whole
     step: LongWhole
@@ -117,11 +141,9 @@ class CheckpointManifest(Document):
     scaler: ScalerState | None = None
     running: RunningValues | None = None
     lineage: Lineage
-    seal: Digest | None = None
-    """Digest of this document without this field: a manifest vouches for itself, whatever the store records."""
 
 
-class CheckpointMark(Document):
+class CheckpointMark(SealedDocument):
     """What is known of a checkpoint beyond its manifest, which never changes. One object beside it for each mark."""
 
     kind: Literal["CheckpointMark"] = "CheckpointMark"
@@ -133,8 +155,6 @@ class CheckpointMark(Document):
     time: datetime
     by: ShortText
     reason: Text = ""
-    seal: Digest | None = None
-    """As in the manifest."""
 
 
 class AttemptFence(Document):

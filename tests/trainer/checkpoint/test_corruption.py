@@ -10,15 +10,19 @@ import pytest
 from opt_api.documents.keys import checkpoint_prefix, logbook_prefix, mark_key
 from opt_api.documents.logbook import LogbookEntry
 from opt_trainer.checkpoint.catalog import catalog
+from opt_trainer.checkpoint.contents import open_contents
 from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint
-from opt_trainer.checkpoint.fetching import check_object
-from opt_trainer.checkpoint.sealing import open_sealed
 from opt_trainer.checkpoint.verify import problems_of
 from support.checkpoints import RUN, blank, boxes, restorer, same_bits, save_all, store_in, whole_state
 
 pytestmark = pytest.mark.integration
 
 PREFIX = checkpoint_prefix(RUN, 2, 1)
+LOADED = [
+    "manifest.json",
+    *(f"rank-{rank:06d}.{kind}" for rank in range(2) for kind in ("safetensors", "index.json")),
+]
+"""Every object that a load of two ranks' checkpoint reads."""
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +69,15 @@ def test_the_objects_are_those_that_are_meant(saved):
     assert list(objects(saved)) == [
         "manifest.json",
         "Verified.json",
+        "rank-000000.index.json",
         "rank-000000.safetensors",
+        "rank-000001.index.json",
         "rank-000001.safetensors",
     ]
     assert problems_of(store_in(saved), PREFIX) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["manifest.json", "Verified.json", "rank-000000.safetensors", "rank-000001.safetensors"]
-)
+@pytest.mark.parametrize("name", [*LOADED, "Verified.json"])
 def test_the_full_check_finds_a_flip_anywhere(saved, name):
     path, draw = objects(saved)[name], random.Random(name)
     for at in sorted(draw.sample(range(path.stat().st_size), 60)):
@@ -85,13 +89,13 @@ def test_the_full_check_finds_a_flip_anywhere(saved, name):
 def test_every_byte_of_a_header_is_guarded(saved, index):
     path = objects(saved)[f"rank-{index:06d}.safetensors"]
     store = store_in(saved)
-    manifest = open_sealed(objects(saved)["manifest.json"].read_bytes(), "m")
-    for at in range(manifest.objects[index].header_size):
+    contents = open_contents(store, PREFIX)
+    for at in range(contents.manifest.objects[index].header_size):
         with Spoilt(path, at), pytest.raises(BadCheckpoint):
-            check_object(store, PREFIX, manifest, index)
+            contents.check(index)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors", "rank-000001.safetensors"])
+@pytest.mark.parametrize("name", LOADED)
 def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
     path, draw, before = objects(saved)[name], random.Random(name), len(logbook(saved))
     for at in sorted(draw.sample(range(path.stat().st_size), 25)):
@@ -108,7 +112,7 @@ def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
     assert all(PREFIX in e.summary and name in e.evidence[0] for e in told)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors"])
+@pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors", "rank-000000.index.json"])
 @pytest.mark.parametrize(
     "change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b""], ids=["short", "long", "empty"]
 )
@@ -123,8 +127,9 @@ def test_another_length_is_caught(saved, name, change):
         unpoison(saved)
 
 
-def test_a_missing_object_is_caught(saved):
-    path = objects(saved)["rank-000001.safetensors"]
+@pytest.mark.parametrize("name", ["rank-000001.safetensors", "rank-000001.index.json"])
+def test_a_missing_object_is_caught(saved, name):
+    path = objects(saved)[name]
     sound = path.read_bytes()
     path.unlink()
     try:

@@ -9,14 +9,14 @@ import time
 import pytest
 import torch
 
-from opt_api.documents.keys import checkpoint_prefix, manifest_key
+from opt_api.documents.keys import checkpoint_prefix, index_name, manifest_key, mark_key
 from opt_store import NotFound
 from opt_trainer.checkpoint import fence
 from opt_trainer.checkpoint.catalog import catalog
+from opt_trainer.checkpoint.contents import open_contents
 from opt_trainer.checkpoint.errors import Fenced, SaveFailed, WrongCheckpoint
-from opt_trainer.checkpoint.reads import plan_fetches
+from opt_trainer.checkpoint.reads import plan_fetches, wanted_by
 from opt_trainer.checkpoint.saver import CheckpointSaver
-from opt_trainer.checkpoint.sealing import open_sealed
 from opt_trainer.checkpoint.verify import problems_of
 from opt_trainer.state import LocalTensor
 from support.checkpoints import (
@@ -86,10 +86,11 @@ def test_a_rank_fetches_its_share_rounded_to_chunks(folder, savers):
     saver = savers(chunk_bytes=256)
     saver.save(boxes(whole), loop_state(1))
     saver.wait(30)
-    manifest = open_sealed(store_in(folder).get(manifest_key(checkpoint_prefix(RUN, 1, 1))), "m")
+    contents = open_contents(store_in(folder), checkpoint_prefix(RUN, 1, 1))
     for rank in range(4):
         mine = boxes(blank(whole), rank, 4)
-        fetched = sum(f.end - f.start for f in plan_fetches(manifest, mine))
+        fetches = plan_fetches(contents.entries(wanted_by(mine)), mine, contents.manifest.chunk_bytes)
+        fetched = sum(f.end - f.start for f in fetches)
         assert fetched == whole["w"].nbytes // 4
     progress = []
     restorer(folder, 1, 3, progress=lambda done, total: progress.append((done, total))).restore(
@@ -136,13 +137,42 @@ def test_generator_states_come_back_to_the_same_world_size_only(folder):
     state = whole_state(1)
     pair = [CheckpointSaver(identity(r, 2), settings(folder)) for r in range(2)]
     for rank, saver in enumerate(pair):
-        saver.save(boxes(state, rank, 2), loop_state(1, rng=bytes([rank]) * (5 + rank)))
+        saver.save(boxes(state, rank, 2), loop_state(1, rng=bytes([rank]) * 5))
     for saver in pair:
         saver.wait(30)
         saver.close()
     got = blank(state)
-    assert [restorer(folder, r, 2).restore(boxes(got, r, 2)).state.rng for r in range(2)] == [b"\0" * 5, b"\1" * 6]
+    assert [restorer(folder, r, 2).restore(boxes(got, r, 2)).state.rng for r in range(2)] == [b"\0" * 5, b"\1" * 5]
     assert restorer(folder).restore(boxes(got)).state.rng == b""
+
+
+def test_ranks_whose_generator_states_differ_in_length_save_nothing(folder):
+    pair = [CheckpointSaver(identity(r, 2), settings(folder)) for r in range(2)]
+    for rank, saver in enumerate(pair):
+        saver.save(boxes(whole_state(1), rank, 2), loop_state(1, rng=b"x" * (5 + rank)))
+    with pytest.raises(SaveFailed, match=r"tensor 'rng': rank 1 has uint8 \(2, 6\), a lower rank uint8 \(2, 5\)"):
+        pair[0].wait(30)
+    for saver in pair:
+        saver.close(0)
+
+
+def test_a_checkpoint_of_the_first_version_is_read_for_ever(folder):
+    """It listed the slices in the manifest itself, and had no indexes."""
+    state, prefix = whole_state(1), checkpoint_prefix(RUN, 3, 1)
+    save_all(folder, state, 3, ranks=2)
+    store = store_in(folder)
+    contents = open_contents(store, prefix)
+    bare = [o.model_copy(update={"index": None, "boxes": None}) for o in contents.manifest.objects]
+    inline = {"version": 1, "objects": tuple(bare), "tensors": tuple(contents.entries().values())}
+    for number in range(2):
+        store.delete(f"{prefix}/{index_name(number)}")
+    store.put(manifest_key(prefix), contents.manifest.model_copy(update=inline).sealed().to_bytes())
+    store.delete(mark_key(prefix, "Verified"))
+    assert problems_of(store, prefix) == []
+    got = blank(state)
+    for rank in range(3):
+        assert restorer(folder, rank, 3).restore(boxes(got, rank, 3)).state.step == 3
+    assert same_bits(got, state)
 
 
 def test_old_checkpoints_go_and_pinned_ones_stay(folder, savers):

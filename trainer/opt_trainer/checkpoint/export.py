@@ -7,20 +7,20 @@ because the writer process has no torch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
-from opt_api.documents.keys import export_prefix, manifest_key
-from opt_api.documents.manifests import CheckpointManifest, TensorEntry
+from opt_api.documents.keys import export_prefix
+from opt_api.documents.manifests import TensorEntry
 from opt_model.exchange import from_hugging_face, write
 from opt_store import Store
+from opt_trainer.checkpoint.contents import Contents, open_contents
 from opt_trainer.checkpoint.fetching import fill
 from opt_trainer.checkpoint.image import DTYPES
 from opt_trainer.checkpoint.job import ExportRequest, StoreAddress
-from opt_trainer.checkpoint.sealing import open_sealed
 from opt_trainer.state import LocalTensor
 
 MODEL = "model."
@@ -28,35 +28,52 @@ MODEL = "model."
 
 
 def export(store: Store, prefix: str, request: ExportRequest) -> list[str]:
-    """Write the directory and return the keys, config.json last: a directory with it is whole.
+    """Write the directory beside the checkpoint and return the keys, config.json last: with it a directory is whole.
 
-    One tensor is in memory at a time; the files pass through a temporary folder.
+    The files pass through a temporary folder.
 
     Raises:
         BadCheckpoint, opt_store.StoreError: The checkpoint cannot be read.
         ValueError: The checkpoint does not hold every tensor of its model.
     """
-    manifest = open_sealed(store.get(manifest_key(prefix)), repr(prefix))
-    tokenizer = Path(request.tokenizer) if request.tokenizer else None
     with TemporaryDirectory(prefix="opt-export-") as folder:
-        tensors = _model(store, prefix, manifest, request.dtype)
-        files = write(Path(folder), manifest.architecture, tensors, tokenizer=tokenizer)
+        files = write_directory(open_contents(store, prefix), Path(folder), request)
         last = sorted(files, key=lambda f: (f.name == "config.json", f.name))
         return [store.upload(f"{export_prefix(prefix)}/{file.name}", file).key for file in last]
 
 
-def _model(
-    store: Store, prefix: str, manifest: CheckpointManifest, dtype: str | None
-) -> Iterator[tuple[str, torch.Tensor]]:
-    for entry in manifest.tensors:
+def write_directory(
+    contents: Contents, folder: Path, request: ExportRequest, told: Callable[[str], None] | None = None
+) -> list[Path]:
+    """Write the directory to a local folder and return its files. One tensor is in memory at a time.
+
+    Args:
+        contents: Of the checkpoint.
+        folder: An empty one.
+        request: Number format and tokenizer.
+        told: Called with the name of each tensor as it is fetched.
+
+    Raises:
+        BadCheckpoint, opt_store.StoreError: The checkpoint cannot be read.
+        ValueError: The checkpoint does not hold every tensor of its model.
+    """
+    tokenizer = Path(request.tokenizer) if request.tokenizer else None
+    tensors = _model(contents, request.dtype, told or (lambda _: None))
+    return write(folder, contents.manifest.architecture, tensors, tokenizer=tokenizer)
+
+
+def _model(contents: Contents, dtype: str | None, told: Callable[[str], None]) -> Iterator[tuple[str, torch.Tensor]]:
+    for entry in contents.entries().values():
         if entry.name.startswith(MODEL):
-            whole = _whole(store, prefix, manifest, entry)
+            told(entry.name)
+            whole = _whole(contents, entry)
             yield from_hugging_face(entry.name), whole if dtype is None else whole.to(DTYPES[dtype])
 
 
-def _whole(store: Store, prefix: str, manifest: CheckpointManifest, entry: TensorEntry) -> torch.Tensor:
+def _whole(contents: Contents, entry: TensorEntry) -> torch.Tensor:
     tensor = torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
-    fill(store, prefix, manifest, [LocalTensor(entry.name, tensor, entry.shape, (0,) * len(entry.shape))])
+    target = LocalTensor(entry.name, tensor, entry.shape, (0,) * len(entry.shape))
+    fill(contents, [target], entries={entry.name: entry})
     return tensor
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 import torch
 
-from opt_api.documents.manifests import CheckpointManifest
-from opt_store import Corrupt, NotFound, Store, digest_of
+from opt_api.documents.manifests import TensorEntry
+from opt_store import NotFound, digest_of
 from opt_trainer.checkpoint.boxes import Box
+from opt_trainer.checkpoint.contents import Contents
 from opt_trainer.checkpoint.errors import BadCheckpoint
-from opt_trainer.checkpoint.reads import Fetch, Read, plan_fetches
+from opt_trainer.checkpoint.reads import Fetch, Read, check_fits, plan_fetches, wanted_by
 from opt_trainer.state import LocalTensor
 
 Progress = Callable[[int, int], None]
@@ -23,11 +24,10 @@ _TRIES = 2
 
 
 def fill(
-    store: Store,
-    prefix: str,
-    manifest: CheckpointManifest,
+    contents: Contents,
     tensors: Sequence[LocalTensor],
     *,
+    entries: Mapping[str, TensorEntry] | None = None,
     parallel: int = 4,
     progress: Progress | None = None,
 ) -> int:
@@ -35,18 +35,27 @@ def fill(
 
     Memory in use is about `parallel` x 64 MiB.
 
+    Args:
+        contents: Of the checkpoint.
+        tensors: To fill.
+        entries: What `contents.entries` gave for these tensors, or for all; asked for here if absent.
+        parallel: Fetches in flight.
+        progress: Told of bytes fetched.
+
     Raises:
         WrongCheckpoint: It is of another model.
         BadCheckpoint: Bytes are missing or not what they were.
         opt_store.StoreError: The store does not answer.
     """
-    fetches = plan_fetches(manifest, tensors)
+    check_fits(contents.manifest.tensors, tensors)
+    known = contents.entries(wanted_by(tensors)) if entries is None else entries
+    fetches = plan_fetches(known, tensors, contents.manifest.chunk_bytes)
     _check_covered(fetches, tensors)
     total, done, lock = sum(f.end - f.start for f in fetches), 0, Lock()
 
     def one(fetch: Fetch) -> None:
         nonlocal done
-        _fetch(store, prefix, manifest, fetch)
+        _fetch(contents, fetch)
         with lock:
             done += fetch.end - fetch.start
             if progress:
@@ -54,7 +63,7 @@ def fill(
 
     with ThreadPoolExecutor(parallel, thread_name_prefix="checkpoint-load") as pool:
         touched = sorted({f.object for f in fetches})
-        jobs = [pool.submit(check_object, store, prefix, manifest, index) for index in touched]
+        jobs = [pool.submit(contents.check, number) for number in touched]
         jobs += [pool.submit(one, fetch) for fetch in fetches]
         try:
             for job in jobs:
@@ -65,30 +74,13 @@ def fill(
     return total
 
 
-def check_object(store: Store, prefix: str, manifest: CheckpointManifest, index: int) -> None:
-    """Check an object's size and header.
-
-    Raises:
-        BadCheckpoint: They are not what the manifest says.
-    """
-    entry = manifest.objects[index]
-    key = f"{prefix}/{entry.key}"
-    try:
-        found = store.stat(key).size
-        if found != entry.size:
-            raise BadCheckpoint(f"object {key!r}: it has {found} bytes, the manifest says {entry.size}")
-        store.read_range(key, 0, entry.header_size, expect=entry.header_digest)
-    except (NotFound, Corrupt) as problem:
-        raise BadCheckpoint(str(problem)) from problem
-
-
-def _fetch(store: Store, prefix: str, manifest: CheckpointManifest, fetch: Fetch) -> None:
-    key = f"{prefix}/{manifest.objects[fetch.object].key}"
+def _fetch(contents: Contents, fetch: Fetch) -> None:
+    key = contents.key(fetch.object)
     buffer = bytearray(fetch.end - fetch.start)
     for left in reversed(range(_TRIES)):
         try:
-            store.read_into(key, fetch.start, buffer)
-            _verify(key, fetch, buffer, manifest.chunk_bytes)
+            contents.store.read_into(key, fetch.start, buffer)
+            _verify(key, fetch, buffer, contents.manifest.chunk_bytes)
             break
         except (NotFound, ValueError) as problem:
             raise BadCheckpoint(f"object {key!r}: {problem}") from problem

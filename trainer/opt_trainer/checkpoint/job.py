@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from opt_api.base import Model
-from opt_api.documents.manifests import CheckpointManifest, CheckpointObject, TensorEntry
+from opt_api.documents.manifests import CheckpointManifest, CheckpointObject, HeldBox
 from opt_api.training.checkpointing import Retention
 from opt_api.types import Count, LongCount, LongWhole, Message, NonNegative, ShortText, Text, Whole
 from opt_store import S3Settings, Store, StoreSettings, open_store
@@ -82,12 +82,20 @@ class SaveJob(Model):
     export: ExportRequest | None = None
 
 
+class BoxGroup(Model):
+    """Tensors of one number format of which a rank holds the same box."""
+
+    dtype: DType
+    box: HeldBox
+    names: tuple[Text, ...]
+
+
 class CheckpointPart(Model):
-    """What one rank contributes, left in the store for rank 0. Slices point at object 0, the rank's own."""
+    """What one rank contributes, left in the store for rank 0. The digests of its bytes are in the rank's index."""
 
     rank: Whole
     object: CheckpointObject
-    tensors: tuple[TensorEntry, ...]
+    groups: tuple[BoxGroup, ...]
 
 
 class Outcome(Model):

@@ -8,7 +8,6 @@ from typing import Literal
 from opt_api.documents.keys import mark_key
 from opt_api.documents.manifests import CheckpointMark
 from opt_store import Store
-from opt_trainer.checkpoint.sealing import seal
 
 Mark = Literal["Verified", "Poisoned", "KnownGood", "Pinned"]
 _REASON_LIMIT = 1000
@@ -19,4 +18,4 @@ def mark(
 ) -> None:
     """Write a mark; writing it again replaces it."""
     document = CheckpointMark(mark=name, manifest=manifest, time=now, by=by, reason=reason[:_REASON_LIMIT])
-    store.put(mark_key(prefix, name), seal(document).to_bytes())
+    store.put(mark_key(prefix, name), document.sealed().to_bytes())

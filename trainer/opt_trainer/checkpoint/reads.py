@@ -1,13 +1,14 @@
-"""Which bytes of which objects a rank needs, worked out from the manifest alone."""
+"""Which bytes of which objects a rank needs, worked out from the checkpoint's documents alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from opt_api.documents.manifests import CheckpointManifest, TensorEntry, TensorSlice
+from opt_api.documents.manifests import TensorEntry, TensorSlice
 from opt_trainer.checkpoint.boxes import Box, intersect
+from opt_trainer.checkpoint.contents import Wanted
 from opt_trainer.checkpoint.errors import WrongCheckpoint
 from opt_trainer.checkpoint.image import NAMES
 from opt_trainer.state import LocalTensor
@@ -51,24 +52,45 @@ class Fetch:
 
 
 def plan_fetches(
-    manifest: CheckpointManifest, tensors: Sequence[LocalTensor], block_bytes: int = BLOCK_BYTES
+    entries: Mapping[str, TensorEntry],
+    tensors: Sequence[LocalTensor],
+    chunk_bytes: int,
+    block_bytes: int = BLOCK_BYTES,
 ) -> list[Fetch]:
     """What to fetch to fill the tensors.
 
-    Raises:
-        WrongCheckpoint: A tensor is not in the checkpoint, or has another shape or number format there.
+    Args:
+        entries: Tensors of the checkpoint by name, with all slices that hold a part of the targets.
+        tensors: To fill; all are in the checkpoint (see `check_fits`).
+        chunk_bytes: Unit of the slices' digests.
+        block_bytes: Largest fetch, about.
     """
-    entries = {entry.name: entry for entry in manifest.tensors}
     reads = [
         read
         for target in tensors
-        for piece in _checked(entries.get(target.name), target).slices
-        for read in _reads(piece, _flat(target), manifest.chunk_bytes, block_bytes)
+        for piece in entries[target.name].slices or ()
+        for read in _reads(piece, _flat(target), chunk_bytes, block_bytes)
     ]
     return list(_merged(sorted(reads, key=lambda r: (r.object, r.start, r.end)), block_bytes))
 
 
-def _checked(entry: TensorEntry | None, target: LocalTensor) -> TensorEntry:
+def check_fits(stored: Iterable[TensorEntry], tensors: Sequence[LocalTensor]) -> None:
+    """Hold the tensors of a manifest against those to fill.
+
+    Raises:
+        WrongCheckpoint: A tensor is not in the checkpoint, or has another shape or number format there.
+    """
+    entries = {entry.name: entry for entry in stored}
+    for target in tensors:
+        _check(entries.get(target.name), target)
+
+
+def wanted_by(tensors: Sequence[LocalTensor]) -> set[Wanted]:
+    """The boxes that the tensors need, each once."""
+    return {(t.global_shape, Box(t.offset, tuple(t.tensor.shape))) for t in tensors}
+
+
+def _check(entry: TensorEntry | None, target: LocalTensor) -> None:
     if entry is None:
         raise WrongCheckpoint(
             f"tensor {target.name!r}: the model has it, the checkpoint does not; it is another model's"
@@ -81,7 +103,6 @@ def _checked(entry: TensorEntry | None, target: LocalTensor) -> TensorEntry:
         raise WrongCheckpoint(
             f"tensor {target.name!r}: the checkpoint has {entry.dtype}, the model {target.tensor.dtype}"
         )
-    return entry
 
 
 def _flat(target: LocalTensor) -> LocalTensor:

@@ -12,6 +12,7 @@ from opt_api.documents.keys import manifest_key
 from opt_api.documents.manifests import CheckpointManifest
 from opt_store import Corrupt, NotFound, Store, digest_of
 from opt_trainer.checkpoint.catalog import Found, catalog, loadable
+from opt_trainer.checkpoint.contents import Contents
 from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint, WrongCheckpoint
 from opt_trainer.checkpoint.fetching import Progress, fill
 from opt_trainer.checkpoint.logbook import tell_poisoned
@@ -98,14 +99,8 @@ class CheckpointRestorer:
             raise WrongCheckpoint(_difference(prefix, manifest.architecture, self._architecture))
         rng = self._rng(manifest)
         try:
-            fill(
-                self._store,
-                prefix,
-                manifest,
-                [*tensors, *rng],
-                parallel=self._parallel,
-                progress=self._progress,
-            )
+            contents = Contents(self._store, prefix, manifest, parallel=self._parallel)
+            fill(contents, [*tensors, *rng], parallel=self._parallel, progress=self._progress)
         except BadCheckpoint as problem:
             return None, f"rank {self._identity.rank}: {problem}"
         state = _state(manifest, b"".join(t.tensor.numpy().tobytes() for t in rng))
@@ -113,11 +108,10 @@ class CheckpointRestorer:
 
     def _rng(self, manifest: CheckpointManifest) -> list[LocalTensor]:
         """Room for this rank's generator states, if the same number of ranks saved them."""
-        name = f"{RNG}{self._identity.rank:06d}"
-        sizes = [entry.shape for entry in manifest.tensors if entry.name == name]
-        if manifest.world_size != self._identity.world_size or not sizes:
+        shape = next((entry.shape for entry in manifest.tensors if entry.name == RNG), None)
+        if manifest.world_size != self._identity.world_size or shape is None:
             return []
-        return [LocalTensor(name, torch.empty(sizes[0], dtype=torch.uint8), sizes[0], (0,))]
+        return [LocalTensor(RNG, torch.empty((1, shape[1]), dtype=torch.uint8), shape, (self._identity.rank, 0))]
 
     def _poison(self, prefix: str, manifest: str | None, reason: str) -> None:
         if not self._peers.first:

@@ -29,8 +29,8 @@ from opt_trainer.checkpoint.link import WriterLink
 from opt_trainer.checkpoint.staging import Staging
 from opt_trainer.state import LocalTensor, LoopState, RunIdentity
 
-RNG = "rng."
-"""Prefix of the tensors that hold each rank's generator states."""
+RNG = "rng"
+"""The tensor that holds the ranks' generator states, uint8 (world size, bytes): a row each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +141,8 @@ class CheckpointSaver:
     def _rng(self, state: bytes) -> list[LocalTensor]:
         if not state:
             return []
-        tensor = torch.frombuffer(bytearray(state), dtype=torch.uint8)
-        return [LocalTensor(f"{RNG}{self._identity.rank:06d}", tensor, (len(state),), (0,))]
+        row = torch.frombuffer(bytearray(state), dtype=torch.uint8).view(1, -1)
+        return [LocalTensor(RNG, row, (self._identity.world_size, len(state)), (self._identity.rank, 0))]
 
     def _job(self, image: Image, state: LoopState, *, export: bool) -> SaveJob:
         plan = self._settings.plan

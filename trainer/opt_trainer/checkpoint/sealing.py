@@ -6,16 +6,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from opt_api.documents.base import SealedDocument
 from opt_api.documents.manifests import CheckpointManifest, CheckpointMark
 from opt_trainer.checkpoint.errors import BadCheckpoint
 
-Sealed = TypeVar("Sealed", CheckpointManifest, CheckpointMark)
-
-
-def seal(document: Sealed) -> Sealed:
-    """The document with its seal: the digest of itself without one."""
-    bare = document.model_copy(update={"seal": None})
-    return bare.model_copy(update={"seal": bare.digest()})
+Sealed = TypeVar("Sealed", bound=SealedDocument)
 
 
 def open_sealed(data: bytes, where: str) -> CheckpointManifest:
@@ -39,7 +34,7 @@ def _open(kind: type[Sealed], data: bytes, what: str) -> Sealed:
         raise BadCheckpoint(f"{what}: it is none, or of an unknown version: {problem}") from problem
     if document.to_bytes() != data:
         raise BadCheckpoint(f"{what}: its bytes are not the canonical form of what they say")
-    wanted = seal(document).seal
+    wanted = document.sealed().seal
     if document.seal != wanted:
         raise BadCheckpoint(f"{what}: its seal is {document.seal}, its content has {wanted}")
     return document

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from opt_api.documents.manifests import TensorEntry, TensorSlice
+from opt_api.documents.manifests import HeldBox, TensorEntry, TensorSlice
 from opt_store import Corrupt, Store, digest_of
-from opt_trainer.checkpoint.job import Piece
+from opt_trainer.checkpoint.job import BoxGroup, DType, Piece
 
 _READ_BYTES = 16 << 20
 
@@ -17,7 +17,7 @@ def chunks(start: int, end: int, chunk: int) -> Iterator[tuple[int, int]]:
 
 
 def entry_of(piece: Piece, image: memoryview, chunk: int) -> TensorEntry:
-    """The piece as a tensor with one slice, in object 0."""
+    """The piece as a tensor with one slice, as an index lists it."""
     return TensorEntry(
         name=piece.name,
         dtype=piece.dtype,
@@ -26,13 +26,21 @@ def entry_of(piece: Piece, image: memoryview, chunk: int) -> TensorEntry:
             TensorSlice(
                 offset=piece.offset,
                 shape=piece.shape,
-                object=0,
                 start=piece.start,
                 end=piece.end,
                 digests=tuple(digest_of(image[a:b]) for a, b in chunks(piece.start, piece.end, chunk)),
             ),
         ),
     )
+
+
+def groups_of(pieces: Sequence[Piece]) -> tuple[BoxGroup, ...]:
+    """The pieces by number format and box."""
+    names: dict[tuple[DType, HeldBox], list[str]] = {}
+    for p in pieces:
+        box = HeldBox(whole=p.global_shape, offset=p.offset, shape=p.shape)
+        names.setdefault((p.dtype, box), []).append(p.name)
+    return tuple(BoxGroup(dtype=dtype, box=box, names=tuple(held)) for (dtype, box), held in names.items())
 
 
 def read_back(store: Store, key: str, image: memoryview) -> None:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable
 
 from opt_api.documents.keys import manifest_key
-from opt_api.documents.manifests import CheckpointManifest, CheckpointObject, TensorEntry
+from opt_api.documents.manifests import CheckpointManifest
 from opt_store import NotFound, ObjectInfo, Store, commit, digest_of
 from opt_trainer.checkpoint import fence
-from opt_trainer.checkpoint.boxes import Box, covers_exactly
 from opt_trainer.checkpoint.errors import SaveFailed
 from opt_trainer.checkpoint.job import CheckpointPart, WriterConfig
-from opt_trainer.checkpoint.sealing import seal
+from opt_trainer.checkpoint.writer.assembling import assemble
 
 _POLL_S = 0.05
 _POLL_LIMIT_S = 2.0
@@ -51,7 +50,8 @@ class Gathering:
 
     def commit(self, prefix: str, manifest: CheckpointManifest) -> None:
         """Write the manifest, if every object is there; then the parts have done their work."""
-        objects = [ObjectInfo(f"{prefix}/{o.key}", o.size, "", o.digest) for o in manifest.objects]
+        entries = [entry for o in manifest.objects for entry in (o, o.index) if entry is not None]
+        objects = [ObjectInfo(f"{prefix}/{entry.key}", entry.size, "", entry.digest) for entry in entries]
         commit(self._store, manifest_key(prefix), manifest.to_bytes(), objects)
         for info in list(self._store.list(f"{prefix}/parts/")):
             self._store.delete(info.key)
@@ -81,30 +81,3 @@ class Gathering:
             wait = min(wait * 1.5, _POLL_LIMIT_S)
             if waited > 5 * _POLL_LIMIT_S:
                 fence.hold(self._store, self._config.run, self._config.attempt)
-
-
-def assemble(draft: CheckpointManifest, parts: list[CheckpointPart]) -> CheckpointManifest:
-    """The sealed manifest of all ranks' parts.
-
-    Raises:
-        SaveFailed: Ranks disagree on a tensor, or its pieces do not cover it exactly once.
-    """
-    objects: list[CheckpointObject] = []
-    tensors: dict[str, TensorEntry] = {}
-    for part in sorted(parts, key=lambda p: p.rank):
-        index = len(objects)
-        objects.append(part.object)
-        for entry in part.tensors:
-            slices = tuple(s.model_copy(update={"object": index}) for s in entry.slices)
-            known = tensors.get(entry.name, entry.model_copy(update={"slices": ()}))
-            if (known.dtype, known.shape) != (entry.dtype, entry.shape):
-                raise SaveFailed(
-                    f"tensor {entry.name!r}: rank {part.rank} has {entry.dtype} {entry.shape}, "
-                    f"a lower rank {known.dtype} {known.shape}"
-                )
-            tensors[entry.name] = known.model_copy(update={"slices": known.slices + slices})
-    for entry in tensors.values():
-        if problem := covers_exactly(entry.shape, [Box(s.offset, s.shape) for s in entry.slices]):
-            raise SaveFailed(f"tensor {entry.name!r}: {problem}; each box needs exactly one owner")
-    ordered = tuple(tensors[name] for name in sorted(tensors))
-    return seal(draft.model_copy(update={"objects": tuple(objects), "tensors": ordered}))

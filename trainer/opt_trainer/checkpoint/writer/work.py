@@ -8,14 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from opt_api.documents.manifests import CheckpointObject
+from opt_api.documents.keys import index_name, object_name
+from opt_api.documents.manifests import CheckpointIndex, CheckpointObject, ObjectEntry
 from opt_store import Corrupt, Store, StoreError, digest_of
 from opt_trainer.checkpoint import fence
 from opt_trainer.checkpoint.errors import Fenced, SaveFailed
 from opt_trainer.checkpoint.job import CheckpointPart, Outcome, SaveJob, WriterConfig
 from opt_trainer.checkpoint.marks import mark
 from opt_trainer.checkpoint.retention import retain
-from opt_trainer.checkpoint.writer.digests import entry_of, read_back
+from opt_trainer.checkpoint.writer.digests import entry_of, groups_of, read_back
 from opt_trainer.checkpoint.writer.export import run_export
 from opt_trainer.checkpoint.writer.gathering import Gathering
 
@@ -74,31 +75,37 @@ class Writer:
             tell("Failed", f"checkpoint of step {job.draft.step}, rank {self._config.rank}: {problem}")
 
     def _stage(self, job: SaveJob) -> None:
-        """Upload this rank's object, read it back, and leave the rank's part for rank 0."""
+        """Upload this rank's object and its index, read them back, and leave the rank's part for rank 0."""
         with self._image(job.size) as image:
             header = image[: job.pieces[0].start if job.pieces else job.size]
             chunk = job.draft.chunk_bytes
-            tensors = tuple(entry_of(piece, image, chunk) for piece in job.pieces)
-            key = f"{job.prefix}/rank-{self._config.rank:06d}.safetensors"
-            for left in reversed(range(_UPLOADS)):
-                info = self._store.upload(key, [image])
-                try:
-                    read_back(self._store, key, image)
-                    break
-                except Corrupt:
-                    if not left:
-                        raise
+            index = CheckpointIndex(tensors=tuple(entry_of(piece, image, chunk) for piece in job.pieces))
+            stored = self._put(job.prefix, object_name(self._config.rank), image)
             header_size, header_digest = len(header), digest_of(header)
             header.release()
-        assert info.digest is not None, "the store records the digests of what it is given"
+        groups = groups_of(job.pieces)
         entry = CheckpointObject(
-            key=key.rpartition("/")[2],
-            size=info.size,
-            digest=info.digest,
+            **stored.model_dump(),
             header_size=header_size,
             header_digest=header_digest,
+            index=self._put(job.prefix, index_name(self._config.rank), memoryview(index.to_bytes())),
+            boxes=tuple(dict.fromkeys(group.box for group in groups)),
         )
-        self._gathering.leave(job.prefix, CheckpointPart(rank=self._config.rank, object=entry, tensors=tensors))
+        self._gathering.leave(job.prefix, CheckpointPart(rank=self._config.rank, object=entry, groups=groups))
+
+    def _put(self, prefix: str, name: str, data: memoryview) -> ObjectEntry:
+        """Upload, and read back."""
+        key = f"{prefix}/{name}"
+        for left in reversed(range(_UPLOADS)):
+            info = self._store.upload(key, [data])
+            try:
+                read_back(self._store, key, data)
+                break
+            except Corrupt:
+                if not left:
+                    raise
+        assert info.digest is not None, "the store records the digests of what it is given"
+        return ObjectEntry(key=name, size=info.size, digest=info.digest)
 
     def _publish(self, job: SaveJob) -> str:
         """Rank 0 writes the manifest when all parts are there; the others wait for it. Returns its digest."""
