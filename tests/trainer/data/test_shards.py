@@ -10,6 +10,7 @@ import pytest
 
 from opt_store import Corrupt, digest_of, open_store
 from opt_trainer.data.shards import Blocks, ShardCache
+from opt_trainer.errors import BadHost
 from support.datasets import shard_bytes, tokens_of_block, write_dataset
 
 pytestmark = pytest.mark.unit
@@ -51,8 +52,25 @@ def test_progress_counts_every_byte_once(data):
     seen = []
     cache.fetch(train_of(manifest), lambda done, total: seen.append((done, total)))
     total = sum(s.size for s in train_of(manifest))
-    assert max(seen) == (total, total)
-    assert len(seen) == 2
+    assert seen == sorted(seen)
+    assert seen[-1] == (total, total)
+
+
+def test_a_disk_without_room_is_the_hosts_fault(data):
+    _, manifest, cache = data
+    huge = train_of(manifest)[0].model_copy(update={"size": 1 << 60})
+    with pytest.raises(BadHost, match=rf"it has {1 << 60} bytes, the disk of .* has \d+ free"):
+        cache.path(huge)
+    assert not list(cache._folder.glob("*.arrow*"))
+
+
+def test_the_shards_of_a_batch_are_fetched_at_once(data):
+    _, manifest, cache = data
+    fetched, blocks = [], Blocks(cache, train_of(manifest), 17)
+    blocks.fetch([0, 8, 1], lambda done, total: fetched.append((done, total)))
+    assert fetched[-1] == (fetched[-1][1],) * 2 == (sum(s.size for s in train_of(manifest)),) * 2
+    blocks.read([0, 8])
+    blocks.fetch([0, 8], lambda *_: pytest.fail("what is open is not asked for again"))
 
 
 def test_a_local_file_that_changed_is_fetched_anew(data):

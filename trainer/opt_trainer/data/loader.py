@@ -11,7 +11,11 @@ import torch
 from opt_api.documents.plan import spread
 from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.order import DataOrder
+from opt_trainer.data.shards import Progress
 from opt_trainer.state import Batch
+
+STEPS_FETCHED = 4
+"""Steps whose shards are fetched before the first one."""
 
 
 class BlockLoader:
@@ -36,6 +40,20 @@ class BlockLoader:
     def sources(self) -> tuple[str, ...]:
         """Names of the sources that have held-out blocks."""
         return tuple(self._held_out)
+
+    def fetch(self, step: int, progress: Progress | None = None) -> None:
+        """Bring the shards of the next steps to this host; those of later ones come while batches are read ahead.
+
+        Args:
+            step: The first one.
+            progress: Told of bytes.
+
+        Raises:
+            opt_store.StoreError, opt_trainer.errors.BadHost: See `ShardCache.path`.
+        """
+        steps = range(step, step + STEPS_FETCHED)
+        blocks = dict.fromkeys(b for s in steps for b in self._order.share(s, self._rank, self._ranks))
+        self._train.fetch(list(blocks), progress)
 
     def seek(self, step: int) -> None:
         """See `Loader.seek`."""

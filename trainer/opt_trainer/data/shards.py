@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from opt_api.documents.manifests import ObjectEntry, ShardEntry
 from opt_store import Corrupt, Store, digest_of_file
+from opt_trainer.errors import BadHost
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all), from any thread."""
@@ -43,12 +45,14 @@ class ShardCache:
 
         Raises:
             opt_store.StoreError: It cannot be had; `Corrupt` if the store's own copy has another digest.
+            BadHost: This host's disk has no room for it.
         """
         path = self._folder / f"{shard.digest.partition(':')[2]}.arrow"
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not _is_sound(path, shard):
                 path.unlink()
             if not path.exists():
+                self._check_room(shard)
                 self._store.download(f"{self._prefix}{shard.key}", path, expect=shard.digest, progress=progress)
                 _note_check(path)
         return path
@@ -65,20 +69,31 @@ class ShardCache:
         return path
 
     def fetch(self, shards: Sequence[ShardEntry], progress: Progress | None = None) -> None:
-        """Fetch shards in parallel; what is there already counts as done."""
-        total, done, lock = sum(s.size for s in shards), 0, Lock()
+        """Fetch shards in parallel; what is there already counts as done. Raises as `path`."""
+        total, lock = sum(s.size for s in shards), Lock()
+        there = dict.fromkeys((s.digest for s in shards), 0)
 
         def one(shard: ShardEntry) -> None:
-            nonlocal done
-            self.path(shard)
-            with lock:
-                done += shard.size
-                if progress:
-                    progress(done, total)
+            def note(done: int, _: int) -> None:
+                with lock:
+                    there[shard.digest] = done
+                    if progress:
+                        progress(sum(there.values()), total)
+
+            self.path(shard, note)
+            note(shard.size, shard.size)
 
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="shards") as pool:
             for _ in pool.map(one, shards):
                 pass
+
+    def _check_room(self, shard: ShardEntry) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if shard.size > free:
+            raise BadHost(
+                f"shard {shard.key!r}: it has {shard.size} bytes, the disk of {self._folder} has {free} free; free "
+                "some, give the work folder a larger disk, or use another host"
+            )
 
 
 class Blocks:
@@ -110,8 +125,15 @@ class Blocks:
         shard, row = self.locate(block)
         return self._rows(shard).documents(row)
 
+    def fetch(self, blocks: Sequence[int], progress: Progress | None = None) -> None:
+        """Fetch the shards of the blocks, in parallel, as far as they are not open yet. Raises as `ShardCache.path`."""
+        shards = {s.first_block: s for s, _ in map(self.locate, blocks) if s.first_block not in self._open}
+        if shards:
+            self._cache.fetch([shards[first] for first in sorted(shards)], progress)
+
     def read(self, blocks: Sequence[int]) -> npt.NDArray[np.int64]:
         """Tokens of the blocks, of shape (len(blocks), tokens per block)."""
+        self.fetch(blocks)
         out = np.empty((len(blocks), self._width), dtype=np.int64)
         for row, block in enumerate(blocks):
             shard, at = self.locate(block)
