@@ -1,1 +1,1 @@
-"""The inference engine and its OpenAI-compatible server."""
+"""Serving: the engine and the OpenAI-compatible server."""

@@ -1,0 +1,1 @@
+"""Running the model: weights in the number format wanted, keys and values in pages, one pass after another."""

@@ -1,0 +1,138 @@
+"""The model by the compiled kernels: a pass over a few tokens is one call, a long one multiplies with torch."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from opt_api.architecture import POSITION_OFFSET
+from opt_model.block import Block
+from opt_serving.compute.matrices import LoadedWeights, multiply
+from opt_serving.compute.model import build, matrix_of
+from opt_serving.compute.passes import Pass
+from opt_serving.kernels import library
+from opt_serving.kernels.build import best_level, processor_flags
+from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, Matrix, address
+from opt_serving.settings import PAGE
+
+FEW_TOKENS = 48
+"""Up to here the kernels' own products are at least as fast as packing the weights for large ones."""
+
+
+class NativeComputer:
+    """See `Computer`."""
+
+    def __init__(self, weights: LoadedWeights, pages: int, cache_dtype: torch.dtype, threads: int) -> None:
+        self._library = library.load()
+        if self._library.opt_page() != PAGE:
+            raise ValueError(f"kernels are compiled for pages of {self._library.opt_page()}, the engine has {PAGE}")
+        self.shape = weights.shape
+        self.name = f"compiled kernels ({best_level(processor_flags())})"
+        self._threads = threads
+        self._model = build(weights, self._multiply, torch.device("cpu"))
+        head = matrix_of(self._model.embed_tokens)
+        assert head is not None
+        self._head = head
+        size = (pages, weights.shape.layers, 2, weights.shape.heads, PAGE * weights.shape.head_size)
+        self._pool = torch.zeros(size, dtype=cache_dtype)
+        self._logits = torch.empty(0)
+        self._c = self._structure()
+
+    @torch.inference_mode()
+    def run(self, work: Pass) -> Tensor:
+        """See `Computer.run`."""
+        laid_out = CPass(
+            len(work.tokens_N),
+            work.tables_SP.shape[1],
+            address(work.tokens_N),
+            address(work.positions_N),
+            address(work.slots_N),
+            address(work.tables_SP),
+        )
+        return self._run_few(work, laid_out) if len(work.tokens_N) <= FEW_TOKENS else self._run_many(work, laid_out)
+
+    def close(self) -> None:
+        """See `Computer.close`."""
+        del self._model, self._pool, self._head
+
+    def _run_few(self, work: Pass, laid_out: CPass) -> Tensor:
+        wanted = len(work.rows_R)
+        logits_RV = self._room(wanted)
+        self._library.opt_forward(
+            ctypes.byref(self._c), ctypes.byref(laid_out), wanted, address(work.rows_R), logits_RV.data_ptr()
+        )
+        return logits_RV
+
+    def _run_many(self, work: Pass, laid_out: CPass) -> Tensor:
+        tokens, positions, rows = map(torch.from_numpy, (work.tokens_N, work.positions_N, work.rows_R))
+        features_RE = self._model.features(tokens[None], positions[None], _Attention(self, laid_out), rows)
+        return self._multiply(self._head, features_RE)
+
+    def attend(self, laid_out: CPass, layer: int, q_ND: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
+        """Store a pass's keys and values of one layer and attend, [N, D]."""
+        y_ND = torch.empty_like(q_ND)
+        self._library.opt_attention(
+            ctypes.byref(self._c), layer, ctypes.byref(laid_out), *(t.data_ptr() for t in (q_ND, k_ND, v_ND, y_ND))
+        )
+        return y_ND
+
+    def _multiply(self, matrix: Matrix, x: Tensor) -> Tensor:
+        flat_MK = x.reshape(-1, x.shape[-1])
+        if matrix.weight.dtype == torch.float32 and len(flat_MK) > FEW_TOKENS:
+            return multiply(matrix, x)
+        return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], -1)
+
+    def _room(self, wanted: int) -> Tensor:
+        if len(self._logits) < wanted:
+            self._logits = torch.empty(wanted, self.shape.vocabulary_size)
+        return self._logits[:wanted]
+
+    def _structure(self) -> CModel:
+        shape, model = self.shape, self._model
+        self._blocks = (CBlock * shape.layers)(*map(_block, model.layers))  # kept: the structure points at it
+        return CModel(
+            shape.layers,
+            shape.heads,
+            shape.hidden_size,
+            shape.head_size,
+            POSITION_OFFSET,
+            int(shape.norm_position == "pre"),
+            library.KINDS[self._pool.dtype],
+            self._threads,
+            int(shape.has_projections),
+            self._blocks,
+            *map(_linear, (model.embed_tokens, model.embed_positions, model.project_in, model.project_out)),
+            _norm(model.final_layer_norm),
+            self._pool.data_ptr(),
+        )
+
+
+class _Attention:
+    """An `AttentionCache` for one pass: the tokens of all sequences are one row, B = 1."""
+
+    def __init__(self, computer: NativeComputer, laid_out: CPass) -> None:
+        self._computer, self._laid_out = computer, laid_out
+
+    def attend(self, layer: int, q_BHSK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
+        _, heads, count, size = q_BHSK.shape
+        rows = [x[0].transpose(0, 1).reshape(count, heads * size) for x in (q_BHSK, k_BHSK, v_BHSK)]
+        y_ND = self._computer.attend(self._laid_out, layer, rows[0], rows[1], rows[2])
+        return y_ND.view(count, heads, size).transpose(0, 1)[None]
+
+
+def _linear(module: torch.nn.Module | None) -> CLinear:
+    matrix = matrix_of(module)
+    return CLinear() if matrix is None else matrix.c()
+
+
+def _norm(norm: torch.nn.LayerNorm | None) -> CNorm:
+    return CNorm() if norm is None else CNorm(norm.weight.data_ptr(), norm.bias.data_ptr())
+
+
+def _block(block: torch.nn.Module) -> CBlock:
+    assert isinstance(block, Block)
+    attention = block.self_attn
+    layers = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, block.fc1, block.fc2)
+    return CBlock(*map(_linear, layers), _norm(block.self_attn_layer_norm), _norm(block.final_layer_norm))

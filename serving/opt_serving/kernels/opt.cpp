@@ -1,0 +1,208 @@
+// A whole pass of OPT over a few tokens in one call, and its parts for passes over many.
+// Tensors are float32 unless said; shapes as in opt_model.attention. Called through ctypes, which lets go of the GIL.
+#include <memory>
+#include <vector>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#include "attention.h"
+
+struct Norm {
+  const float *weight, *bias;
+};
+
+struct Block {
+  Linear q, k, v, out, fc1, fc2;
+  Norm attention_norm, final_norm;
+};
+
+struct Model {
+  int64_t layers, heads, hidden, head_size, position_offset;
+  int32_t norm_first, cache_kind, threads, has_projections;
+  const Block *blocks;
+  Linear embed;             // [V, E]: looked up, and the head
+  Linear positions;         // [positions + offset, D]: looked up
+  Linear project_in, project_out;
+  Norm final_norm;
+  void *pool;               // [pages][layers][keys, values][heads][PAGE x head size]
+};
+
+// A pass: N tokens, those of one sequence side by side and in order.
+struct Pass {
+  int64_t count, table_width;
+  const int64_t *tokens, *position;
+  const int64_t *sequence;  // row of `tables` of each token
+  const int32_t *tables;    // [sequences, table_width]
+};
+
+template <class F> static void parallel(int threads, int64_t count, F f) {
+#ifdef _OPENMP
+  if (threads > 1 && count > 1) {
+#pragma omp parallel num_threads(threads)
+    {
+      const int64_t n = omp_get_num_threads(), i = omp_get_thread_num();
+      f(count * i / n, count * (i + 1) / n);
+    }
+    return;
+  }
+#endif
+  f(0, count);
+}
+
+static float *scratch(std::vector<float> &held, int64_t count) {
+  if (int64_t(held.size()) < count) held.resize(count);
+  return held.data();
+}
+
+static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
+  static thread_local std::vector<float> bytes, scale;
+  void *prepared = l.kind == F32 ? nullptr : scratch(bytes, m * l.k);
+  float *scales = scratch(scale, m);
+  prepare(l, x, m, prepared, scales);
+  parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {
+    rows(l, from * 16, std::min(to * 16, l.n), m, x, prepared, scales, y, l.n, relu);
+  });
+}
+
+static void normalise(const Norm &norm, int64_t m, int64_t width, const float *x, float *y) {
+  for (int64_t r = 0; r < m; r++, x += width, y += width) {
+    double sum = 0, square = 0;
+    for (int64_t i = 0; i < width; i++) sum += x[i];
+    const float mean = float(sum / width);
+    for (int64_t i = 0; i < width; i++) square += double(x[i] - mean) * (x[i] - mean);
+    const float inverse = 1.f / std::sqrt(float(square / width) + 1e-5f);
+    for (int64_t i = 0; i < width; i++) y[i] = (x[i] - mean) * inverse * norm.weight[i] + norm.bias[i];
+  }
+}
+
+static void look_up(const Linear &table, int64_t row, float *y, bool add) {
+  for (int64_t i = 0; i < table.k; i++) {
+    const int64_t at = row * table.k + i;
+    const float x = table.kind == F32    ? static_cast<const float *>(table.weight)[at]
+                    : table.kind == BF16 ? widen1(static_cast<const uint16_t *>(table.weight)[at])
+                                         : static_cast<const int8_t *>(table.weight)[at] * table.scale[row];
+    y[i] = add ? y[i] + x : x;
+  }
+}
+
+template <class T>
+static void attention(const Model &model, int64_t layer, const Pass &pass, const float *q, const float *k,
+                      const float *v, float *out) {
+  const int64_t hs = model.head_size, width = model.heads * hs, piece = hs * PAGE;
+  const int64_t stride = model.layers * 2 * model.heads * piece;
+  auto cache = [&](int64_t token, int64_t head) {
+    return Cache<T>{static_cast<T *>(model.pool), stride, (layer * model.heads + head) * 2 * piece, hs,
+                    pass.tables + pass.sequence[token] * pass.table_width};
+  };
+  std::vector<int64_t> starts;  // groups of neighbours in one sequence
+  for (int64_t n = 0; n < pass.count; n++)
+    if (n == 0 || pass.sequence[n] != pass.sequence[n - 1] || n - starts.back() == GROUP) starts.push_back(n);
+  const int64_t groups = starts.size();
+  starts.push_back(pass.count);
+  const float scale = 1.f / std::sqrt(float(hs));
+  parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {
+    static thread_local std::vector<float> held;
+    for (int64_t head = from; head < to; head++)
+      for (int64_t n = 0; n < pass.count; n++)
+        store(cache(n, head), pass.position[n], k + n * width + head * hs, v + n * width + head * hs);
+    for (int64_t head = from; head < to; head++)
+      for (int64_t g = 0; g < groups; g++) {
+        const int64_t first = starts[g], count = starts[g + 1] - first;
+        const int64_t padded = (pass.position[first] + count + PAGE - 1) / PAGE * PAGE;
+        float *scores = scratch(held, GROUP * padded);
+        const float *queries[GROUP];
+        float *outs[GROUP];
+        for (int64_t i = 0; i < count; i++) {
+          queries[i] = q + (first + i) * width + head * hs;
+          outs[i] = out + (first + i) * width + head * hs;
+        }
+        if (count == GROUP)
+          attend<T, GROUP>(cache(first, head), pass.position[first], queries, scale, outs, scores);
+        else
+          for (int64_t i = 0; i < count; i++)
+            attend<T, 1>(cache(first, head), pass.position[first + i], queries + i, scale, outs + i, scores);
+      }
+  });
+}
+
+static void attention_of_kind(const Model &model, int64_t layer, const Pass &pass, const float *q, const float *k,
+                              const float *v, float *out) {
+  if (model.cache_kind == F32)
+    attention<float>(model, layer, pass, q, k, v, out);
+  else
+    attention<uint16_t>(model, layer, pass, q, k, v, out);
+}
+
+struct Buffers {
+  std::vector<float> x, y, q, k, v, a, f;
+};
+
+static void add(float *x, const float *y, int64_t count) {
+  for (int64_t i = 0; i < count; i++) x[i] += y[i];
+}
+
+static void block(const Model &model, int64_t layer, const Pass &pass, Buffers &b) {
+  const Block &w = model.blocks[layer];
+  const int64_t n = pass.count, d = model.hidden;
+  const int t = model.threads;
+  float *x = b.x.data(), *y = b.y.data(), *in = x;
+  if (model.norm_first) normalise(w.attention_norm, n, d, x, in = y);
+  linear(w.q, n, in, b.q.data(), false, t);
+  linear(w.k, n, in, b.k.data(), false, t);
+  linear(w.v, n, in, b.v.data(), false, t);
+  attention_of_kind(model, layer, pass, b.q.data(), b.k.data(), b.v.data(), b.a.data());
+  linear(w.out, n, b.a.data(), y, false, t);
+  add(x, y, n * d);
+  if (!model.norm_first) normalise(w.attention_norm, n, d, x, x);
+  in = x;
+  if (model.norm_first) normalise(w.final_norm, n, d, x, in = y);
+  linear(w.fc1, n, in, b.f.data(), true, t);
+  linear(w.fc2, n, b.f.data(), y, false, t);
+  add(x, y, n * d);
+  if (!model.norm_first) normalise(w.final_norm, n, d, x, x);
+}
+
+static void embed(const Model &model, const Pass &pass, float *x, float *narrow_x) {
+  for (int64_t n = 0; n < pass.count; n++) {
+    float *to = model.has_projections ? narrow_x + n * model.embed.k : x + n * model.hidden;
+    look_up(model.embed, pass.tokens[n], to, false);
+  }
+  if (model.has_projections) linear(model.project_in, pass.count, narrow_x, x, false, model.threads);
+  for (int64_t n = 0; n < pass.count; n++)
+    look_up(model.positions, pass.position[n] + model.position_offset, x + n * model.hidden, true);
+}
+
+extern "C" {
+// Bumped with every change of a structure or a call.
+int32_t opt_abi() { return 1; }
+int32_t opt_page() { return PAGE; }
+
+// Put the numbers of `count` tokens through all blocks; logits [wanted, V] of the tokens that `rows` names.
+void opt_forward(const Model *model, const Pass *pass, int64_t wanted, const int64_t *rows, float *logits) {
+  static thread_local Buffers b;
+  const int64_t n = pass->count, d = model->hidden, e = model->embed.k;
+  const int64_t f = std::max(model->blocks[0].fc1.n, e);
+  for (auto *v : {&b.x, &b.y, &b.q, &b.k, &b.v, &b.a}) scratch(*v, n * std::max(d, e));
+  scratch(b.f, n * f);
+  embed(*model, *pass, b.x.data(), b.f.data());
+  for (int64_t layer = 0; layer < model->layers; layer++) block(*model, layer, *pass, b);
+  if (!wanted) return;
+  for (int64_t r = 0; r < wanted; r++) std::memcpy(b.y.data() + r * d, b.x.data() + rows[r] * d, d * sizeof(float));
+  float *y = b.y.data();
+  if (model->final_norm.weight) normalise(model->final_norm, wanted, d, y, y);
+  if (model->has_projections) {
+    linear(model->project_out, wanted, y, b.f.data(), false, model->threads);
+    y = b.f.data();
+  }
+  linear(model->embed, wanted, y, logits, false, model->threads);
+}
+
+void opt_attention(const Model *model, int64_t layer, const Pass *pass, const float *q, const float *k, const float *v,
+                   float *out) {
+  attention_of_kind(*model, layer, *pass, q, k, v, out);
+}
+
+void opt_linear(const Linear *l, int64_t m, const float *x, float *y, int32_t relu, int32_t threads) {
+  linear(*l, m, x, y, relu, threads);
+}
+}
