@@ -63,7 +63,7 @@ def status_of(name: str, url: str | None) -> dict[str, Any]:
         "pausedFor": state.paused_for,
         "attempt": state.attempt,
         "step": state.highest_step,
-        "loss": None,
+        "loss": state.loss,
         "workers": [],
         "agents": [],
         "goodput": dict(state.goodput),

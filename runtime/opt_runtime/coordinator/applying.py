@@ -99,15 +99,17 @@ class Applier:
             trajectory=c.trajectory,
         )
         self._intervene(start)
+        self._leave_behind(start)
         self._assign(start, before.gang, progress, now)
         self._recovery = Recovery(start, progress, now, c.observed.highest_step, self._notes(start))
         self._follow_divergence(start)
         c.stopping = False
-        c.observed.begin(start.number, start.hosts, before.workers_per_host, now, start.restore.step)
+        replicas = c.settings.replicas(len(start.hosts))
+        c.observed.begin(start.number, start.hosts, before.workers_per_host, now, start.restore.step, replicas)
         self._send(start, before.workers_per_host)
 
     def _intervene(self, start: StartAttempt) -> None:
-        """New values become a live change from the first step on; checkpoints that are left behind are never loaded."""
+        """New values become a live change from the first step on."""
         c, trigger = self._c, self._c.course.trigger
         if start.values is None or trigger is None:
             return
@@ -124,8 +126,10 @@ class Applier:
                 **values,
             )
         )
-        if start.restore.step is not None:
-            c.checkpoints.leave_behind(start.restore.step, f"{trigger.cause} at step {trigger.step}")
+
+    def _leave_behind(self, start: StartAttempt) -> None:
+        if start.poison_after is not None:
+            self._c.checkpoints.leave_behind(start.poison_after, start.evidence[0][:1000])
 
     def _follow_divergence(self, start: StartAttempt) -> None:
         course = self._c.course
@@ -201,6 +205,7 @@ class Applier:
     def _pause(self, action: Pause) -> None:
         c = self._c
         self._close_recovery()
+        c.save_progress()
         c.record("Paused", cause=action.cause, reason="; ".join(action.evidence)[:1000])
         words = f"paused: {action.evidence[0]}"
         c.note(cause=action.cause, rung=5, summary=words, evidence=action.evidence, from_step=c.observed.highest_step)

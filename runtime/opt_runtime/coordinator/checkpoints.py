@@ -42,6 +42,10 @@ class CheckpointWatch:
 
     def leave_behind(self, step: int, reason: str) -> None:
         """Mark every checkpoint after `step` as poisoned, so that the run goes on from that step."""
+        try:
+            self.look()  # one may have become whole a moment ago
+        except (StoreError, ValueError) as fault:
+            log.warning("cannot look for checkpoints to leave behind", fault=str(fault))
         for prefix, manifest in list(self._manifests.items()):
             if manifest.step > step:
                 self._poison(prefix, manifest, reason)
@@ -59,7 +63,7 @@ class CheckpointWatch:
             mark="Poisoned", manifest=manifest.digest(), time=datetime.now(UTC), by="divergence policy", reason=reason
         )
         try:
-            self._store.put(mark_key(prefix, "Poisoned"), mark.to_bytes())
+            self._store.put(mark_key(prefix, "Poisoned"), mark.sealed().to_bytes())
         except StoreError as fault:
             log.warning("a checkpoint could not be marked", prefix=prefix, fault=str(fault))
 

@@ -21,7 +21,7 @@ from opt_runtime.coordinator.settings import Settings, allowed_sizes
 from opt_runtime.core.decide import decide
 from opt_runtime.core.snapshot import GangSnapshot
 from opt_runtime.messages import AgentReport, Orders
-from opt_runtime.records.journal import RuntimeEvent, What, journal_of
+from opt_runtime.records.journal import RuntimeEvent, StepLoss, What, journal_of
 from opt_runtime.records.logbook import Logbook, entry_of
 from opt_runtime.records.replay import RunState, fold, replay
 from opt_runtime.records.scribe import Scribe
@@ -30,6 +30,8 @@ from opt_store import Store
 PROGRESS_S = 5.0
 """How often step and goodput are journalled."""
 PROBE_S = 0.2
+LOSSES_KEPT = 200
+"""Losses of one Progress event, at most."""
 FAREWELL_S = 0.5
 """So long the last orders, to leave, can still be fetched."""
 KEEP = Orders(number=0, state="idle")
@@ -168,6 +170,10 @@ class Coordinator:
             paused_for=self.state.paused_for,
             suspend=self.state.suspend,
             stopping=self.stopping,
+            usual=observed.deadlines.usual(),
+            disagreement=observed.disagreement,
+            checkpoints=self.checkpoints.views,
+            final_saved=any(v.step >= self.settings.plan.recipe.total_steps for v in self.checkpoints.views),
         )
 
     def turn(self) -> float:
@@ -191,7 +197,8 @@ class Coordinator:
         self.observed.highest_step = self.state.highest_step
         if self.state.phase == "running":
             per_host = self.settings.plan.layout.devices_per_host
-            self.observed.begin(self.state.attempt, self.state.gang, per_host, now, self.state.highest_step)
+            replicas = self.settings.replicas(len(self.state.gang))
+            self.observed.begin(self.state.attempt, self.state.gang, per_host, now, self.state.highest_step, replicas)
         if self.state.coordinators > 1:
             self.note(cause="CoordinatorLost", summary="a new coordinator took over; the gang was not touched")
 
@@ -222,10 +229,14 @@ class Coordinator:
         self.save_progress()
 
     def save_progress(self) -> None:
-        """Journal step, goodput and values."""
+        """Journal step, losses, goodput and values."""
+        losses = sorted(self.observed.unwritten.items())
+        self.observed.unwritten.clear()
         self.record(
             "Progress",
             step=self.observed.highest_step,
+            loss=losses[-1][1] if losses else None,
+            losses=tuple(StepLoss(step=s, loss=v) for s, v in losses[:: len(losses) // LOSSES_KEPT + 1]),
             goodput=self.observed.goodput.state(self.now()),
             values=self.state.values,
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.logbook import GoodputClass
 from opt_api.training.resilience import ResilienceSpec
+from opt_runtime.core.corruption import Disagreement, Norms, disagreement
 from opt_runtime.core.deadlines import DeadlineBook
 from opt_runtime.core.goodput import GoodputLedger, class_of
 from opt_runtime.core.readings import Reading, Trigger, Watch, observe
@@ -47,10 +49,19 @@ class Observed:
     redone_below: int = 0
     """Steps below it were done by an earlier attempt."""
     newest: Heartbeat | None = None
+    unwritten: dict[int, float] = field(default_factory=dict)
+    """Losses by step that no journal has yet."""
+    disagreement: Disagreement | None = None
+    replicas: int = 1
     _compute: dict[int, dict[int, float]] = field(default_factory=dict)
+    _norms: dict[int, dict[int, Norms]] = field(default_factory=dict)
 
-    def begin(self, attempt: int, gang: Sequence[str], per_host: int, now: float, from_step: int | None) -> None:
+    def begin(
+        self, attempt: int, gang: Sequence[str], per_host: int, now: float, from_step: int | None, replicas: int = 1
+    ) -> None:
         """Watch a new attempt; nothing said of older ones counts any more."""
+        self.replicas, self.disagreement = replicas, None
+        self._norms.clear()
         self.attempt, self.redone_below = attempt, self.highest_step
         ranks = enumerate(host for host in gang for _ in range(per_host))
         self.workers = {rank: WorkerView(rank, host, now) for rank, host in ranks}
@@ -108,7 +119,17 @@ class Observed:
         ended = worker.exit
         if note.ended and ended is None:
             ended = WorkerExit(now, note.code, note.signal, note.report, note.stack)
+            self._hear_diverged(note)
         self.workers[note.rank] = replace(worker, stopped=note.stopped, exit=ended)
+
+    def _hear_diverged(self, note: WorkerNote) -> None:
+        """A worker whose step was not finite ends without a heartbeat of that step: its report is the reading."""
+        if note.signal is not None or note.report is None or note.report.cause != "Diverged":
+            return
+        step = note.report.step + 1
+        if self.trigger is None and self.policy.divergence.enabled:
+            self.trigger = Trigger("NonFinite", step, note.report.message)
+        self.losses.setdefault(self.trigger.step if self.trigger else step, math.nan)
 
     def _take_beat(self, beat: Heartbeat, now: float) -> None:
         worker = self.workers[beat.rank]
@@ -119,6 +140,7 @@ class Observed:
         self.workers[beat.rank] = replace(worker, heartbeat=beat, heard=now)
         self.goodput.switch(worker.host, class_of(beat.section, beat.step, self.redone_below), now)
         self._time_compute(beat)
+        self._compare(beat)
         if beat.rank == 0:
             self._read(beat)
         self.highest_step = max(self.highest_step, beat.step)
@@ -141,12 +163,26 @@ class Observed:
         while len(self._compute) > STEPS_WATCHED:
             del self._compute[min(self._compute)]
 
+    def _compare(self, beat: Heartbeat) -> None:
+        """Hold a step's own norms of all ranks beside each other, once all have told theirs."""
+        if self.replicas < 2 or beat.own_parameter_norm is None:
+            return
+        ranks = self._norms.setdefault(beat.step, {})
+        ranks[beat.rank] = Norms(beat.own_gradient_norm, beat.own_parameter_norm)
+        if len(ranks) == len(self.workers):
+            self.disagreement = self.disagreement or disagreement(beat.step, ranks, self.replicas)
+            del self._norms[beat.step]
+        while len(self._norms) > STEPS_WATCHED:
+            del self._norms[min(self._norms)]
+
     def _read(self, beat: Heartbeat) -> None:
         self.newest = beat
         if beat.loss is None and beat.loss_finite:
             return
         reading = Reading.of(beat)
         self.losses[beat.step] = reading.loss
+        if reading.loss is not None and math.isfinite(reading.loss):
+            self.unwritten[beat.step] = reading.loss
         while len(self.losses) > STEPS_WATCHED:
             del self.losses[min(self.losses)]
         self.watch, trigger = observe(self.watch, reading, self.policy.divergence)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from opt_api.documents.manifests import RunningValues
 from opt_api.documents.plan import LayoutPlan, Plan
+from opt_api.resolve.resized import resized
 from opt_runtime.memory.units import Division
 
 SILENCE_S = 1.0
@@ -41,6 +42,10 @@ class Settings:
         pieces = layout.shard * layout.tensor_parallel if world_size in (0, layout.world_size) else world_size
         return Division(pieces, layout.devices_per_host)
 
+    def replicas(self, hosts: int) -> int:
+        """Ranks that hold the same part of the model in a gang of so many hosts."""
+        return resized(self.plan, hosts).layout.replicate
+
     @property
     def first_values(self) -> RunningValues:
         """The running fields as the plan has them."""
@@ -61,6 +66,8 @@ def allowed_sizes(layout: LayoutPlan, batch_sequences: int) -> tuple[int, ...]:
     per_host = layout.devices_per_host // layout.tensor_parallel
 
     def fits(hosts: int) -> bool:
-        return batch_sequences % (hosts * per_host * layout.micro_batch_sequences) == 0
+        data = hosts * per_host
+        whole = layout.shard == layout.data_parallel or data % layout.shard == 0
+        return whole and batch_sequences % (data * layout.micro_batch_sequences) == 0
 
     return tuple(hosts for hosts in range(1, layout.hosts + 1) if hosts == layout.hosts or fits(hosts))

@@ -40,6 +40,7 @@ class StartAttempt:
         stacks: Ranks whose stacks are collected before they are killed.
         values: Running fields that are new with this attempt.
         changes: What the logbook says of them.
+        poison_after: Checkpoints of later steps are not to be trusted and are marked so; None for none.
     """
 
     number: int
@@ -52,6 +53,7 @@ class StartAttempt:
     stacks: tuple[int, ...] = ()
     values: RunningValues | None = None
     changes: tuple[FieldChange, ...] = ()
+    poison_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

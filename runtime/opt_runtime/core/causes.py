@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from opt_api.documents.exit_report import ExitCause
+from opt_api.documents.exit_report import ExitCause, ExitReport
 from opt_api.documents.logbook import Cause
 
 Scope = Literal["worker", "host", "gang", "human"]
@@ -75,13 +75,19 @@ BY_SIGNAL: dict[int, Cause] = {signal.SIGKILL: "WorkerKilled", signal.SIGTERM: "
 """Signals that come from outside; all others (SEGV, ABRT, BUS, ...) are the process's own doing."""
 
 
-def cause_of_exit(code: int | None, number: int | None, report: ExitCause | None) -> Cause | None:
+FULL = ("[Errno 28]", "[Errno 27]", "[Errno 122]", "No space left on device", "StoreFull")
+"""Words of a disk, a quota or a file limit that is used up; errors of many libraries carry them in their text."""
+
+
+def cause_of_exit(code: int | None, number: int | None, report: ExitReport | None) -> Cause | None:
     """Why a worker ended; None if it ended as it should.
 
     A signal outweighs a report: a worker killed after it had reported its end has still not ended by itself.
     """
     if number is not None:
         return BY_SIGNAL.get(number, "WorkerExit")
+    if report is not None and report.cause == "Internal" and any(word in report.message for word in FULL):
+        return "DiskFull"
     if report is not None:
-        return BY_REPORT[report]
+        return BY_REPORT[report.cause]
     return None if code == 0 else "WorkerExit"

@@ -8,6 +8,8 @@ from opt_runtime.core.quantile import WindowQuantile
 FACTOR = 5.0
 """Deadline over observed p99, the factor that NVIDIA's resiliency extension calibrates its sections with."""
 QUANTILE = 0.99
+ENOUGH = 20
+"""Below so many observations a p99 says little, and only the floor counts."""
 
 
 class DeadlineBook:
@@ -23,6 +25,11 @@ class DeadlineBook:
     def deadlines(self, floors: SectionDeadlines) -> dict[Section, float]:
         """Seconds allowed for each section, floors only where nothing was observed yet."""
         return {section: self._deadline(section, getattr(floors, section)) for section in SECTIONS}
+
+    def usual(self) -> dict[Section, float]:
+        """5 x p99 without a floor, of the sections that were seen often: what tells waiting from working."""
+        found = {section: seen.quantile(QUANTILE) for section, seen in self._observed.items() if len(seen) >= ENOUGH}
+        return {section: FACTOR * p99 for section, p99 in found.items() if p99 is not None}
 
     def _deadline(self, section: Section, floor: float) -> float:
         p99 = self._observed[section].quantile(QUANTILE)

@@ -17,8 +17,8 @@ from opt_runtime.core.actions import (
     StopGang,
 )
 from opt_runtime.core.budget import Failure, check_budget
-from opt_runtime.core.causes import TRAITS
-from opt_runtime.core.detect import Finding, find, lost_hosts, settling
+from opt_runtime.core.causes import TRAITS, Scope
+from opt_runtime.core.detect import Finding, find, lost_hosts, settling, silent_hosts
 from opt_runtime.core.diverged import on_divergence
 from opt_runtime.core.hosts import HostEvent
 from opt_runtime.core.placement import from_memory, good_hosts, place, size_of, supply
@@ -77,9 +77,13 @@ def _still(snapshot: GangSnapshot) -> Decision | None:
 
 
 def _done(snapshot: GangSnapshot) -> Decision | None:
-    ends = [worker.exit.report for worker in snapshot.workers if worker.exit]
-    done = len(ends) == len(snapshot.workers) > 0 and all(end and end.cause == "Completed" for end in ends)
-    return Decision((Complete(),)) if done else None
+    """Every rank said so; or some did, the rest is on silent hosts, and the last checkpoint is there to prove it."""
+    done = [w.rank for w in snapshot.workers if w.exit and w.exit.report and w.exit.report.cause == "Completed"]
+    silent = silent_hosts(snapshot)
+    unheard = [w.rank for w in snapshot.workers if w.host in silent and w.exit is None]
+    whole = len(done) == len(snapshot.workers) > 0
+    proved = len(done) + len(unheard) == len(snapshot.workers) and snapshot.final_saved
+    return Decision((Complete(),)) if whole or (done and proved) else None
 
 
 def _stopped(snapshot: GangSnapshot) -> Decision | None:
@@ -122,27 +126,47 @@ def _recovery(snapshot: GangSnapshot, root: Finding, findings: tuple[Finding, ..
 
 def _act(snapshot: GangSnapshot, root: Finding, findings: tuple[Finding, ...]) -> Action:
     """The lowest rung that can help, as an action."""
-    scope = TRAITS[root.cause].scope
+    scope = _scope(root)
     out = {name for f in findings if TRAITS[f.cause].scope == "host" and f.cause != "Straggler" for name in f.hosts}
     out |= set(root.hosts) if scope == "host" else set()
     gone = set(lost_hosts(snapshot))
     good = good_hosts(snapshot, out)
-    restore = from_memory(snapshot, gone) if _same_size(snapshot, len(good)) else None
+    spoilt = snapshot.disagreement is not None
+    restore = from_memory(snapshot, gone) if _same_size(snapshot, len(good)) and not spoilt else None
     rung = rung_of(scope, Resources(restore is not None, supply(snapshot, len(good))))
     if rung == 5:
         cause = root.cause if scope == "human" else "SparesSpent"
         return Pause(cause, (*root.evidence, f"{len(good)} good hosts are left; {snapshot.min_hosts} are needed"))
     size = len(snapshot.gang) if rung in (1, 2) else size_of(snapshot, len(good))
+    trusted = _last_trusted(snapshot)
     return StartAttempt(
         snapshot.attempt + 1,
         place(snapshot.gang, good, size),
-        restore if rung in (1, 2) and restore else Restore(),
+        restore if rung in (1, 2) and restore else Restore(trusted),
         rung,
         root.cause,
         root.evidence,
         root.hosts,
         root.ranks if root.cause == "Hang" else (),
+        poison_after=max(snapshot.disagreement.step - 2, 0) if snapshot.disagreement else None,
     )
+
+
+def _scope(root: Finding) -> Scope:
+    """A host that nobody can name cannot be replaced: everything goes back."""
+    scope = TRAITS[root.cause].scope
+    return "gang" if scope == "host" and not root.hosts else scope
+
+
+def _last_trusted(snapshot: GangSnapshot) -> int | None:
+    """Step of the newest checkpoint from before replicas disagreed; None for the newest there is, or for none.
+
+    Numbers of step n are those of the weights after step n - 1, which a checkpoint of that step may hold spoilt.
+    """
+    if snapshot.disagreement is None:
+        return None
+    before = snapshot.disagreement.step - 1
+    return max((c.step for c in snapshot.checkpoints if not c.poisoned and c.step < before), default=None)
 
 
 def _same_size(snapshot: GangSnapshot, good: int) -> bool:

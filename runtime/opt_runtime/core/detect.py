@@ -67,8 +67,14 @@ def _peers_word(snapshot: GangSnapshot, name: str) -> str:
     cut = [w.rank for w in others if w.exit and w.exit.report and w.exit.report.cause == "LostPeer"]
     if cut:
         return f"ranks {_ranks(cut)} on other hosts lost their connection to a peer"
-    stuck = [w.rank for w in others if w.exit is None and _overdue(snapshot, w)]
+    stuck = [w.rank for w in others if w.exit is None and (_overdue(snapshot, w) or _waiting(snapshot, w))]
     return f"ranks {_ranks(stuck)} on other hosts make no progress" if stuck else ""
+
+
+def _waiting(snapshot: GangSnapshot, worker: WorkerView) -> bool:
+    """Whether it has been in its section far longer than ever, though not so long that it counts as hung by itself."""
+    usual = snapshot.usual.get(worker.section)
+    return usual is not None and worker.seconds_in_section(snapshot.now) > max(usual, snapshot.silence)
 
 
 def _exits(snapshot: GangSnapshot) -> list[Finding]:
@@ -77,7 +83,7 @@ def _exits(snapshot: GangSnapshot) -> list[Finding]:
         if worker.exit is None:
             continue
         report = worker.exit.report
-        cause = cause_of_exit(worker.exit.code, worker.exit.signal, report.cause if report else None)
+        cause = cause_of_exit(worker.exit.code, worker.exit.signal, report)
         if cause is not None:
             found.append(Finding(cause, _exit_words(worker), (worker.rank,), (worker.host,), worker.exit.at))
     return found
@@ -134,7 +140,16 @@ def _slow(snapshot: GangSnapshot) -> list[Finding]:
     ]
 
 
-DETECTORS: tuple[Callable[[GangSnapshot], list[Finding]], ...] = (_exits, _hosts, _hangs, _slow)
+def _corrupt(snapshot: GangSnapshot) -> list[Finding]:
+    found = snapshot.disagreement
+    if found is None:
+        return []
+    hosts = {worker.rank: worker.host for worker in snapshot.workers}
+    named = tuple(dict.fromkeys(hosts[rank] for rank in found.ranks if rank in hosts)) if found.named else ()
+    return [Finding("SilentCorruption", (found.evidence,), found.ranks, named, snapshot.now)]
+
+
+DETECTORS: tuple[Callable[[GangSnapshot], list[Finding]], ...] = (_exits, _hosts, _hangs, _slow, _corrupt)
 
 
 def _on(snapshot: GangSnapshot, host: str) -> tuple[int, ...]:

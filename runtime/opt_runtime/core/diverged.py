@@ -54,5 +54,6 @@ def _intervention(snapshot: GangSnapshot, view: DivergenceView) -> Decision:
         act.evidence,
         values=act.values,
         changes=act.changes,
+        poison_after=act.to_step,
     )
     return Decision((remember, start))

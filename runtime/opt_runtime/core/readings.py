@@ -30,6 +30,11 @@ class Reading:
         loss = beat.loss if beat.loss_finite else math.nan
         return cls(beat.step, loss, beat.gradient_norm, beat.loss_scale, beat.activation_norm)
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether the scaled gradients were not finite, so that the update was left out."""
+        return self.loss_scale is not None and self.gradient_norm is None
+
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
@@ -51,6 +56,7 @@ class Watch:
         rising: Steps in a row for which the smoothed activation norm rose while the smoothed loss did not fall.
         last_step: Of the newest reading.
         activations: (step, activation norm) of the newest readings, oldest first.
+        overflowed_at: Loss scale of the newest reading if it overflowed; None if it did not.
     """
 
     loss: float | None = None
@@ -59,6 +65,7 @@ class Watch:
     rising: int = 0
     last_step: int = -1
     activations: tuple[tuple[int, float], ...] = ()
+    overflowed_at: float | None = None
 
 
 def observe(watch: Watch, reading: Reading, policy: DivergencePolicy) -> tuple[Watch, Trigger | None]:
@@ -100,6 +107,12 @@ def _scale(_: Watch, reading: Reading, policy: DivergencePolicy) -> str:
     return f"loss scale {reading.loss_scale:g}, below {policy.min_loss_scale:g}" if under else ""
 
 
+def _floor(watch: Watch, reading: Reading, _: DivergencePolicy) -> str:
+    """An overflow halves the scale, unless it is at its floor: then every further step may be left out, unseen."""
+    stuck = reading.overflowed and watch.overflowed_at == reading.loss_scale
+    return f"loss scale {reading.loss_scale:g} is at its floor, and the gradients overflow again" if stuck else ""
+
+
 def _activation(watch: Watch, _: Reading, policy: DivergencePolicy) -> str:
     long = watch.rising >= policy.activation_norm_rise_steps
     return f"activation norm rose for {watch.rising} steps in a row while the loss did not fall" if long else ""
@@ -110,6 +123,7 @@ CHECKS: tuple[tuple[Cause, Callable[[Watch, Reading, DivergencePolicy], str]], .
     ("LossSpike", _spike),
     ("LossSpike", _gradient),
     ("LossScaleFloor", _scale),
+    ("LossScaleFloor", _floor),
     ("ActivationNorm", _activation),
 )
 """Triggers in order of gravity; a check gives its evidence, or nothing. The rise of activation norms counts only
@@ -124,9 +138,9 @@ def _folded(watch: Watch, reading: Reading, policy: DivergencePolicy) -> Watch:
     activations = watch.activations
     if reading.activation_norm is not None:
         activations = (*activations, (reading.step, reading.activation_norm))[-HISTORY:]
-    return Watch(
-        loss, activation, watch.seen + 1, watch.rising + 1 if rose and not fell else 0, reading.step, activations
-    )
+    rising = watch.rising + 1 if rose and not fell else 0
+    overflowed_at = reading.loss_scale if reading.overflowed else None
+    return Watch(loss, activation, watch.seen + 1, rising, reading.step, activations, overflowed_at)
 
 
 def _mean(before: float | None, value: float | None, span: int) -> float | None:

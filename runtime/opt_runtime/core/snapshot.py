@@ -16,6 +16,7 @@ from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
 from opt_api.training.resilience import ResilienceSpec, Section
 from opt_runtime.core.budget import Failure
+from opt_runtime.core.corruption import Disagreement
 from opt_runtime.core.divergence import CheckpointView
 from opt_runtime.core.hosts import HostLedger
 from opt_runtime.core.readings import Trigger
@@ -154,6 +155,10 @@ class GangSnapshot:
         paused_for: Why the run is paused; None while it is not.
         suspend: A person wants it to save, stop and stay stopped.
         stopping: The gang was asked to save and stop.
+        usual: 5 x observed p99 of the sections that were seen often, without floors.
+        disagreement: What replicas disagree on; None while they agree.
+        checkpoints: All of the store.
+        final_saved: The checkpoint of the last step is in the store.
     """
 
     now: float
@@ -177,6 +182,10 @@ class GangSnapshot:
     paused_for: Cause | None = None
     suspend: bool = False
     stopping: bool = False
+    usual: Mapping[Section, float] = field(default_factory=dict)
+    disagreement: Disagreement | None = None
+    checkpoints: tuple[CheckpointView, ...] = ()
+    final_saved: bool = False
 
     @property
     def min_hosts(self) -> int:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from opt_api.base import Model
 from opt_api.documents.base import Document
 from opt_api.documents.keys import run_prefix
 from opt_api.documents.live_change import LiveChange
@@ -24,6 +25,13 @@ What = Literal[
     "CoordinatorStarted", "HostSeen", "HostMarked", "AttemptStarted", "Paused", "Completed", "Failed", "Intervened",
     "Progress", "Suspend", "Resume", "Changed", "Verified",
 ]  # fmt: skip
+
+
+class StepLoss(Model):
+    """Loss of one step, in nats per token."""
+
+    step: LongWhole
+    loss: float
 
 
 class RuntimeEvent(Document):
@@ -50,6 +58,10 @@ class RuntimeEvent(Document):
     """Highest step ever reached, or the step of a failure or an intervention."""
     trajectory: Whole | None = None
     """Number of the attempt that last began from the store: the course of the run that memory copies belong to."""
+    loss: float | None = None
+    """The newest, with a Progress event."""
+    losses: Annotated[tuple[StepLoss, ...], Field(max_length=1000)] = ()
+    """Since the last Progress event, ascending; thinned where steps are many."""
     values: RunningValues | None = None
     live_change: LiveChange | None = None
     goodput: dict[str, NonNegative] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ import pytest
 
 from opt_api.documents.manifests import RunningValues
 from opt_api.training.resilience import DivergencePolicy, FailureBudget, ResilienceSpec
-from opt_runtime.core.actions import Action, MarkHost, Note, Pause, Restore, StartAttempt, StopGang
+from opt_runtime.core.actions import Action, Complete, MarkHost, Note, Pause, Restore, StartAttempt, StopGang
 from opt_runtime.core.budget import Failure
 from opt_runtime.core.decide import decide
 from opt_runtime.core.divergence import CheckpointView
@@ -238,3 +238,16 @@ def test_the_policy_can_be_switched_off() -> None:
 def test_no_good_checkpoint_asks_for_a_human() -> None:
     poisoned = replace(SPIKE, rerun="done", again_loss=9.0, checkpoints=(CheckpointView(5, poisoned=True),))
     assert only(gang(divergence=poisoned), Pause).cause == "LossSpike"
+
+
+def test_peers_that_wait_far_longer_than_ever_confirm_a_silent_host() -> None:
+    silent = with_host(gang(usual={"step": 0.5}), "h1", heard=NOW - 5)
+    waiting = with_worker(silent, 0, heartbeat=beat(0, section_seconds=3.0))
+    assert start(waiting).cause == "HostLost"
+    assert decide(with_worker(silent, 0, heartbeat=beat(0, section_seconds=0.2))).actions == ()
+
+
+def test_the_last_checkpoint_proves_what_a_silent_host_cannot_say() -> None:
+    silent = with_worker(with_host(gang(), "h1", heard=NOW - 50), 0, exit=ended("Completed"))
+    assert decide(silent).actions == ()
+    assert [type(action) for action in decide(replace(silent, final_saved=True)).actions] == [Complete]

@@ -115,3 +115,13 @@ def test_the_policy_has_an_end() -> None:
 )
 def test_another_result_of_the_same_step_is_a_machines_fault(first: float | None, again: float, hardware: bool) -> None:
     assert judge_rerun(first, again) == hardware
+
+
+def test_a_scale_at_its_floor_that_overflows_again_is_a_trigger() -> None:
+    watch, trigger = observe(watched(), Reading(20, 3.0, None, 4.0), POLICY)
+    assert trigger is None
+    watch, trigger = observe(watch, Reading(21, 3.0, None, 2.0), POLICY)
+    assert trigger is None, "it was halved: that is how it works"
+    _, trigger = observe(watch, Reading(22, 3.0, None, 2.0), POLICY)
+    assert trigger.cause == "LossScaleFloor"
+    assert "at its floor" in trigger.evidence

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from opt_api.documents.exit_report import ExitCause
+from opt_api.documents.exit_report import ExitCause, ExitReport
 from opt_api.documents.logbook import Cause
 from opt_runtime.core.causes import BY_REPORT, TRAITS, Scope, cause_of_exit
 from opt_runtime.core.rungs import RUNGS, Resources, Supply, rung_of
@@ -60,4 +60,10 @@ def test_only_causes_that_replace_the_host_are_blamed_on_it() -> None:
     ],
 )
 def test_why_a_worker_ended(code: int | None, signal: int | None, report: ExitCause | None, cause: Cause) -> None:
-    assert cause_of_exit(code, signal, report) == cause
+    said = ExitReport(cause=report, message="so", attempt=1, rank=0, step=1) if report else None
+    assert cause_of_exit(code, signal, said) == cause
+
+
+def test_a_full_disk_is_known_by_the_words_of_whoever_met_it() -> None:
+    full = ExitReport(cause="Internal", message="OSError: [Errno 28] No space left", attempt=1, rank=0, step=1)
+    assert cause_of_exit(1, None, full) == "DiskFull"
