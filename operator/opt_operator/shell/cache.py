@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from opt_operator.shell.kube import ApiFault, Kube
 
 RETRY_S, RETRY_LIMIT_S = 0.5, 30.0
 FORBIDDEN_S = 60.0
+GONE_KEPT = 512
 VIEWS: Mapping[str, type[View]] = {"Pod": PodView, "Job": JobView, "Node": NodeView, "OPTTraining": ResourceView}
 CHILDREN = ("ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget")
 KINDS = ("OPTTraining", "Pod", "Job", *CHILDREN, "Node")
@@ -44,11 +45,13 @@ class Store:
     Attributes:
         objects: By namespace and name.
         by_training: Names of a training's objects.
+        gone: Uids of objects that were deleted lately.
     """
 
     kind: str
     objects: dict[Name, Any] = field(default_factory=dict)
     by_training: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
+    gone: deque[str] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
 
     def put(self, item: Any) -> None:
         """A new or changed object; an older version of a known one is ignored."""
@@ -63,7 +66,8 @@ class Store:
     def drop(self, item: Any) -> None:
         """An object is gone."""
         name = (item.metadata.namespace, item.metadata.name)
-        self.objects.pop(name, None)
+        if self.objects.pop(name, None) is not None:
+            self.gone.append(item.metadata.uid)
         if key := training_of(self.kind, item):
             self.by_training[key].discard(name)
 
@@ -155,7 +159,7 @@ class Reflector:
             self.synced.set() if self.kind == "Node" else None
         if fault.status == 410:
             wait = 0.0
-        log.warning("watch ended", kind=self.kind, namespace=self.namespace, fault=str(fault), again_in_s=round(wait, 1))
+        log.warning("watch ended", kind=self.kind, namespace=self.namespace, fault=str(fault), again_in_s=wait)
         await asyncio.sleep(max(wait, fault.retry_after_s))
 
     def _mark(self) -> None:
@@ -204,8 +208,7 @@ class Cache:
         """A training's objects of one kind."""
         return self.stores[kind].of(key)
 
-    def keys(self) -> set[Key]:
+    def trainings(self) -> set[Key]:
         """Every training that there is, or of which anything is left."""
-        return {
-            key for store in self.stores.values() if store.kind != "Node" for key, names_ in store.by_training.items() if names_
-        }  # fmt: skip
+        stores = [store for store in self.stores.values() if store.kind != "Node"]
+        return {key for store in stores for key, held in store.by_training.items() if held}

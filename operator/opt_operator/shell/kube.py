@@ -6,10 +6,12 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import aiohttp
+import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -22,6 +24,7 @@ WATCH_S = 240
 """The server ends a watch after so long; a new one goes on where it was."""
 SILENCE_S = 100.0
 """A watch that brings nothing for so long, not even a bookmark (one a minute), is dead."""
+TOKEN_FOR = timedelta(minutes=5)
 LINE_LIMIT = 16 << 20
 
 
@@ -97,16 +100,31 @@ class AioKube:
         """From a kubeconfig, or from the pod's own service account."""
         settings = Configuration()
         if kubeconfig:
-            await config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=kubeconfig, client_configuration=settings)
         else:
-            config.load_incluster_config(client_configuration=settings)
+            config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.connection_pool_maxsize = 64
         settings.retries = 0
         return cls(ApiClient(settings))
 
+    async def connection(self) -> kopf.ConnectionInfo:
+        """The same server and identity for kopf; asked for again before a token runs out."""
+        settings = self._client.configuration
+        token = await settings.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return kopf.ConnectionInfo(
+            server=settings.host,
+            ca_path=settings.ssl_ca_cert,
+            insecure=not settings.verify_ssl,
+            certificate_path=settings.cert_file,
+            private_key_path=settings.key_file,
+            token=token.removeprefix("Bearer ") if token else None,
+            expiration=datetime.now(UTC) + TOKEN_FOR if token else None,
+        )
+
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
 
     async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
         """All objects in pages, and the version of the list."""
@@ -213,7 +231,8 @@ class AioKube:
             headers["authorization"] = token
         url = settings.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            answer = await self._client.rest_client.request(verb, url, headers, body, _request_timeout=timeout)
+            send = self._client.rest_client.request
+            answer = await send(verb, url, headers, body, _request_timeout=timeout)  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise ApiFault(0, f"{verb} {path}: {fault!r}") from fault
         response: aiohttp.ClientResponse = answer.response

@@ -71,7 +71,7 @@ class WorkQueue:
         wait = min(FIRST_S * 2 ** (self._failures[key] - 1), LONGEST_S) * random.uniform(0.75, 1.25)
         self._release(key)
         self.add_after(key, max(wait, at_least_s))
-        return max(wait, at_least_s)
+        return float(max(wait, at_least_s))
 
     def measure(self) -> float:
         """Update the metrics; seconds that the first of the queue has waited."""

@@ -67,7 +67,7 @@ class Writes:
     def _seen(self, item: Expected) -> bool:
         found = self._cache.object(item.kind, item.namespace, item.name)
         if found is None:
-            return not item.version
+            return not item.version or item.uid in self._cache.stores[item.kind].gone
         meta = found.metadata
         if meta.uid != item.uid:
             return True

@@ -1,0 +1,182 @@
+"""The operator as one program: cache, coordinators, loop and lease, with kopf for watch, login and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+import structlog
+
+from opt_api.base import GROUP, VERSION
+from opt_operator.core.snapshot import Key, Settings
+from opt_operator.shell.apply import Applier
+from opt_operator.shell.cache import Cache, training_of
+from opt_operator.shell.gather import Gatherer
+from opt_operator.shell.kube import SILENCE_S, AioKube
+from opt_operator.shell.lease import Lease
+from opt_operator.shell.loop import Reconciler
+from opt_operator.shell.metrics import WATCH_SILENCE, serve
+from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.reports import HttpCoordinators
+from opt_operator.shell.writes import Writes
+
+WORKERS = 16
+DEAF_S = 3 * SILENCE_S
+"""A watch that has been silent for so long has no future: liveness fails and the kubelet starts us again."""
+STARVED_S = 120.0
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        namespaces: Those to watch; none for all.
+        kubeconfig: None inside a cluster.
+    """
+
+    settings: Settings
+    namespaces: tuple[str, ...]
+    kubeconfig: str | None
+    lease_namespace: str
+    lease_name: str
+    metrics_port: int
+    probe_port: int
+
+
+class Operator:
+    """All parts, wired. One event loop."""
+
+    def __init__(self, kube: AioKube, options: Options) -> None:
+        self._options, self.kube = options, kube
+        identity = f"{os.environ.get('POD_NAME') or os.uname().nodename}-{uuid.uuid4().hex[:8]}"
+        self.queue = WorkQueue()
+        self.cache = Cache(kube, options.namespaces, self._heard)
+        self.coordinators = HttpCoordinators(self.cache, self.queue.add)
+        self.lease = Lease(kube, options.lease_namespace, options.lease_name, identity)
+        writes = Writes(self.cache)
+        self._gatherer = Gatherer(self.cache, self.coordinators, options.settings, lambda: datetime.now(UTC))
+        applier = Applier(kube, self.coordinators, writes, identity, self.lease.valid)
+        self.reconciler = Reconciler(self.queue, self._gatherer, applier, writes)
+
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Work until told to stop (True), or until the lease is lost (False)."""
+        lease = asyncio.create_task(self.lease.run(), name="lease")
+        tasks = [
+            asyncio.create_task(part, name=name)
+            for name, part in (
+                ("cache", self.cache.run()),
+                ("coordinators", self.coordinators.run()),
+                ("lead", self._lead()),
+                ("kopf", self._kopf()),
+                ("measure", self._measure()),
+            )
+        ]
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        done, _ = await asyncio.wait({lease, stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (lease, stopped, *tasks):
+            task.cancel()
+        await asyncio.gather(lease, stopped, *tasks, return_exceptions=True)
+        for task in done - {stopped}:
+            if not task.cancelled() and (fault := task.exception()):
+                log.error("a part ended", part=task.get_name(), fault=repr(fault))
+        if stop.is_set():
+            await self.lease.release()
+        return stop.is_set()
+
+    async def _lead(self) -> None:
+        await self.cache.wait_synced()
+        await self.lease.held.wait()
+        self._gatherer.apis = await self.kube.groups()
+        log.info("leading", identity=self.lease.identity, transitions=self.lease.transitions)
+        for key in self.cache.trainings():
+            self.queue.add(key)
+        await self.reconciler.run(WORKERS)
+
+    def _heard(self, kind: str, item: Any) -> None:
+        """Something changed: look at the training it belongs to, or at those that have pods on the node."""
+        key = training_of(kind, item)
+        if key is not None:
+            self.queue.add(key)
+        elif kind == "Node":
+            for pod in self.cache.stores["Pod"].objects.values():
+                owner = training_of("Pod", pod) if pod.spec.node_name == item.metadata.name else None
+                if owner is not None:
+                    self.queue.add(owner)
+
+    async def _measure(self) -> None:
+        while True:
+            self.queue.measure()
+            for reflector in self.cache.reflectors:
+                WATCH_SILENCE.labels(reflector.kind).set(reflector.silence_s())
+            await asyncio.sleep(1.0)
+
+    def health(self) -> dict[str, Any]:
+        """For the probe; raises where this process should be started again."""
+        deaf = {r.kind: round(r.silence_s()) for r in self.cache.reflectors if r.allowed and r.silence_s() > DEAF_S}
+        if deaf:
+            raise kopf.PermanentError(f"watches are silent, in seconds: {deaf}")
+        waiting = self.queue.measure()
+        if self.lease.valid() and waiting > STARVED_S:
+            raise kopf.PermanentError(f"the queue has not moved for {waiting:.0f} s")
+        return {"leader": self.lease.valid(), "queue_age_s": waiting}
+
+    async def _kopf(self) -> None:
+        await kopf.operator(
+            registry=registry_of(self),
+            settings=settings_of(),
+            clusterwide=not self._options.namespaces,
+            namespaces=self._options.namespaces,
+            standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{self._options.probe_port}/healthz",
+        )
+
+
+def registry_of(operator: Operator) -> kopf.OperatorRegistry:
+    """Handlers that do nothing but add a key, log in, and answer the probe."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.event(GROUP, VERSION, "opttrainings", registry=registry)
+    async def heard(name: str, namespace: str | None, **_: Any) -> None:
+        operator.queue.add(Key(namespace or "", name))
+
+    @kopf.on.probe(id="operator", registry=registry)
+    async def probe(**_: Any) -> dict[str, Any]:
+        return operator.health()
+
+    @kopf.on.login(registry=registry)
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        return await operator.kube.connection()
+
+    return registry
+
+
+def settings_of() -> kopf.OperatorSettings:
+    """Plumbing only: no events, no annotations, no scanning of kinds we do not know."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+    settings.networking.request_timeout = 15
+    return settings
+
+
+async def operate(options: Options) -> int:
+    """Run until SIGTERM or SIGINT; the exit code."""
+    serve(options.metrics_port)
+    kube = await AioKube.connect(options.kubeconfig)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        return 0 if await Operator(kube, options).run(stop) else 1
+    finally:
+        await kube.close()

@@ -1,0 +1,194 @@
+"""Carries out one decision: actions in order, the record of why, the status last."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from opt_api.base import API_VERSION
+from opt_operator.core import names
+from opt_operator.core.actions import Apply, Create, Decision, Delete, Event, Tell
+from opt_operator.core.snapshot import Snapshot
+from opt_operator.shell.kube import RESOURCES, ApiFault, Kube
+from opt_operator.shell.reports import Coordinators
+from opt_operator.shell.writes import Writes
+
+KEPT = 20
+CONFLICT, GONE = 409, 404
+COMPONENT = "opt-operator"
+WATCHED = frozenset(RESOURCES) - {"Event", "Lease"}
+log = structlog.get_logger(__name__)
+
+
+class Applier:
+    """Writes what was decided. Every write is safe to repeat.
+
+    Args:
+        may_write: Asked before each write; False stops everything at once, as the lease is lost.
+    """
+
+    def __init__(
+        self, kube: Kube, coordinators: Coordinators, writes: Writes, identity: str, may_write: Callable[[], bool]
+    ) -> None:
+        self._kube, self._coordinators, self._writes = kube, coordinators, writes
+        self._identity, self._may_write = identity, may_write
+
+    async def apply(self, snapshot: Snapshot, decision: Decision) -> bool:
+        """All of it; whether a status was written.
+
+        Raises:
+            ApiFault: A write was refused; those before it are done, and all of it will be tried again.
+        """
+        for action in decision.actions:
+            self._check()
+            await DO[type(action)](self, snapshot, action)
+        if decision.actions or (decision.status and decision.status.phase != snapshot.status.phase):
+            await self._remember(snapshot, decision)
+        if decision.status is None or snapshot.resource is None:
+            return False
+        self._check()
+        meta = snapshot.resource.metadata
+        document = {
+            "apiVersion": API_VERSION,
+            "kind": "OPTTraining",
+            "metadata": {"name": meta.name, "namespace": meta.namespace, "resourceVersion": meta.resource_version},
+            "status": decision.status.wire(),
+        }
+        answer = await self._kube.apply("OPTTraining", document, "opt-status", "status")
+        self._writes.wrote(snapshot.key, "OPTTraining", answer)
+        return True
+
+    async def _create(self, snapshot: Snapshot, action: Create) -> None:
+        kind, meta = action.document["kind"], action.document["metadata"]
+        try:
+            answer = await self._kube.create(kind, action.document)
+        except ApiFault as fault:
+            if fault.status != CONFLICT:
+                raise
+            answer = await self._kube.get(kind, meta["namespace"], meta["name"])
+            owners = [owner["uid"] for owner in answer["metadata"].get("ownerReferences", [])]
+            if snapshot.resource is None or snapshot.resource.metadata.uid not in owners:
+                what = f"{kind} {meta['name']} belongs to somebody else; delete it or name the training otherwise"
+                raise ApiFault(CONFLICT, what) from fault
+        self._writes.wrote(snapshot.key, kind, answer)
+        log.info("created", kind=kind, name=meta["name"], run=snapshot.key.name, namespace=snapshot.key.namespace)
+
+    async def _apply(self, snapshot: Snapshot, action: Apply) -> None:
+        kind = action.document["kind"]
+        answer = await self._kube.apply(kind, action.document, action.concern)
+        self._writes.wrote(snapshot.key, kind, answer)
+
+    async def _delete(self, snapshot: Snapshot, action: Delete) -> None:
+        try:
+            await self._kube.delete(action.kind, snapshot.key.namespace, action.name, action.uid, action.grace_s)
+        except ApiFault as fault:
+            if fault.status not in (GONE, CONFLICT):  # a conflict: the name has another uid now, which is not meant
+                raise
+        self._writes.deleted(snapshot.key, action.kind, snapshot.key.namespace, action.name, action.uid)
+        log.info("deleted", kind=action.kind, name=action.name, why=action.why, grace_s=action.grace_s,
+                 run=snapshot.key.name, namespace=snapshot.key.namespace)  # fmt: skip
+
+    async def _tell(self, snapshot: Snapshot, action: Tell) -> None:
+        pod = snapshot.coordinator
+        if pod is not None:
+            await self._coordinators.tell(pod, action.path, action.body)
+
+    async def _event(self, snapshot: Snapshot, action: Event) -> None:
+        if snapshot.resource is None:
+            return
+        meta, moment = snapshot.resource.metadata, snapshot.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        mark = hashlib.sha256(f"{meta.uid}/{action.key}/{action.reason}".encode()).hexdigest()[:16]
+        document = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{meta.name}.{mark}", "namespace": meta.namespace},
+            "regarding": {"apiVersion": API_VERSION, "kind": "OPTTraining", "name": meta.name,
+                          "namespace": meta.namespace, "uid": meta.uid},
+            "reason": action.reason,
+            "note": action.message,
+            "type": "Warning" if action.warning else "Normal",
+            "action": action.reason,
+            "eventTime": moment,
+            "reportingController": COMPONENT,
+            "reportingInstance": self._identity[:128],
+        }  # fmt: skip
+        try:
+            await self._kube.create("Event", document)
+        except ApiFault as fault:
+            if fault.status != CONFLICT:
+                log.warning("an event was refused", reason=action.reason, fault=str(fault))
+
+    async def _remember(self, snapshot: Snapshot, decision: Decision) -> None:
+        """Keep the newest decisions where `kubectl opt why` finds them."""
+        if snapshot.resource is None or decision.rule == "deleting":
+            return
+        self._check()
+        name = names.why_map(snapshot.key.name)
+        kept = snapshot.child("ConfigMap", name)
+        entries = _entries(kept.document.get("data", {}).get("decisions", "[]") if kept else "[]")
+        entries = [*entries[-(KEPT - 1) :], _entry(snapshot, decision, self._identity)]
+        meta = snapshot.resource.metadata
+        owner = {"apiVersion": API_VERSION, "kind": "OPTTraining", "name": meta.name, "uid": meta.uid}
+        document = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": meta.namespace, "labels": names.common_labels(meta.name),
+                         "ownerReferences": [owner]},
+            "data": {"decisions": json.dumps(entries, indent=0)},
+        }  # fmt: skip
+        answer = await self._kube.apply("ConfigMap", document, "opt-why")
+        self._writes.wrote(snapshot.key, "ConfigMap", answer)
+
+    def _check(self) -> None:
+        if not self._may_write():
+            raise asyncio.CancelledError
+
+
+def _entries(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _entry(snapshot: Snapshot, decision: Decision, identity: str) -> dict[str, Any]:
+    return {
+        "time": snapshot.now.isoformat(timespec="milliseconds"),
+        "by": identity,
+        "rule": decision.rule,
+        "seen": list(decision.trace),
+        "done": [describe(action) for action in decision.actions],
+        "phase": decision.status.phase if decision.status else snapshot.status.phase,
+        "podAttempt": decision.status.pod_attempt if decision.status else snapshot.status.pod_attempt,
+    }
+
+
+def describe(action: Any) -> str:
+    """An action in words."""
+    match action:
+        case Create(document):
+            return f"create {document['kind']} {document['metadata']['name']}"
+        case Apply(document, concern):
+            return f"apply {document['kind']} {document['metadata']['name']} as {concern}"
+        case Delete(kind, name, _, grace, why):
+            return f"delete {kind} {name}{' at once' if grace == 0 else ''}: {why}"
+        case Tell(path, body):
+            return f"tell the coordinator {path} {dict(body)}"
+        case Event(reason, message):
+            return f"event {reason}: {message}"
+    return str(action)
+
+
+DO: dict[type, Callable[[Applier, Snapshot, Any], Awaitable[None]]] = {
+    Create: Applier._create,
+    Apply: Applier._apply,
+    Delete: Applier._delete,
+    Tell: Applier._tell,
+    Event: Applier._event,
+}

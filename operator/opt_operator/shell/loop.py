@@ -1,0 +1,80 @@
+"""The loop: take a key, gather, decide, apply. What fails comes again, later and later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from opt_operator.core.decide import decide
+from opt_operator.core.snapshot import Key
+from opt_operator.shell.apply import Applier
+from opt_operator.shell.gather import Gatherer
+from opt_operator.shell.kube import ApiFault
+from opt_operator.shell.metrics import RECONCILE, show
+from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.writes import Writes
+
+UNSEEN_S = 0.05
+REFUSALS = (403, 422)
+"""Answers that the user has to hear of: no right, no quota, not valid."""
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Looks at one training at a time, at several trainings at once."""
+
+    def __init__(self, queue: WorkQueue, gatherer: Gatherer, applier: Applier, writes: Writes) -> None:
+        self._queue, self._gatherer, self._applier, self._writes = queue, gatherer, applier, writes
+        self._written: dict[Key, float] = {}
+        self._refused: dict[Key, str] = {}
+
+    async def run(self, workers: int) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.take()
+            began = time.perf_counter()
+            result = "ok"
+            try:
+                await self.reconcile(key)
+            except ApiFault as fault:
+                result = "fault"
+                self._fault(key, fault)
+            except Exception:
+                result = "error"
+                log.exception("a decision failed", run=key.name, namespace=key.namespace)
+                self._queue.failed(key)
+            else:
+                self._queue.done(key)
+            RECONCILE.labels(result).observe(time.perf_counter() - began)
+
+    async def reconcile(self, key: Key) -> None:
+        """One look. Raises what the API server refuses."""
+        if self._writes.unseen(key):
+            self._queue.add_after(key, UNSEEN_S)
+            return
+        now = asyncio.get_running_loop().time()
+        age = now - self._written.get(key, -1e9)
+        snapshot = self._gatherer.snapshot(key, age, self._refused.get(key, ""))
+        show(snapshot)
+        decision = decide(snapshot)
+        if await self._applier.apply(snapshot, decision):
+            self._written[key] = now
+        if decision.actions:
+            self._refused.pop(key, None)
+        if snapshot.resource is None and not snapshot.pods:
+            self._written.pop(key, None)
+            return
+        self._queue.add_after(key, decision.requeue_after)
+
+    def _fault(self, key: Key, fault: ApiFault) -> None:
+        if fault.status in REFUSALS:
+            self._refused[key] = fault.message[:1000]
+        wait = self._queue.failed(key, fault.retry_after_s)
+        log.warning("refused", run=key.name, namespace=key.namespace, fault=str(fault), again_in_s=round(wait, 1))

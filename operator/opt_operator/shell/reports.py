@@ -1,0 +1,147 @@
+"""What coordinators say: polled, remembered for a moment, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+import structlog
+from pydantic import ValidationError
+
+from opt_operator.core.builders.pods import COORDINATOR_PORT
+from opt_operator.core.snapshot import Key
+from opt_operator.core.views import CoordinatorReport, PodView
+from opt_operator.shell.cache import Cache
+
+POLL_S, POLL_LIMIT_S = 1.0, 20.0
+PER_SECOND = 100
+"""Polls a second at most, however many trainings there are."""
+STALE_S = 8.0
+TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.5)
+SILENT_S = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Coordinators(Protocol):
+    """How coordinators are spoken with."""
+
+    def newest(self, key: Key) -> CoordinatorReport | None:
+        """The newest word, if it is not an old one."""
+
+    async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
+        """Say something; whether it was heard."""
+
+
+@dataclass
+class Heard:
+    """One coordinator's last word."""
+
+    pod: str
+    report: CoordinatorReport
+    at_s: float
+
+
+class HttpCoordinators:
+    """Polls the coordinators of all trainings.
+
+    Args:
+        cache: Knows their pods.
+        changed: Called with a training whose coordinator says something new.
+    """
+
+    def __init__(self, cache: Cache, changed: Callable[[Key], None]) -> None:
+        self._cache, self._changed = cache, changed
+        self._heard: dict[Key, Heard] = {}
+        self._next: dict[Key, float] = {}
+        self._failures: dict[Key, int] = {}
+        self._busy: set[Key] = set()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as group:
+            self._session = session
+            while True:
+                await asyncio.sleep(0.1)
+                for key, pod in self._due():
+                    self._busy.add(key)
+                    group.create_task(self._poll(key, pod))
+
+    def newest(self, key: Key) -> CoordinatorReport | None:
+        """The newest word, if it is not an old one."""
+        heard = self._heard.get(key)
+        pod = coordinator_of(self._cache, key)
+        if heard is None or pod is None or heard.pod != pod.metadata.name or self._now() - heard.at_s > STALE_S:
+            return None
+        return heard.report
+
+    async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
+        """Say something; whether it was heard."""
+        if self._session is None or not pod.status.pod_ip:
+            return False
+        try:
+            async with self._session.post(_url(pod, path), json=dict(body)) as answer:
+                text = await answer.text()
+                log.info("told", pod=pod.metadata.name, path=path, status=answer.status, answer=text[:200])
+                return answer.status < 300
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            log.warning("not heard", pod=pod.metadata.name, path=path, fault=repr(fault))
+            return False
+
+    def _due(self) -> list[tuple[Key, PodView]]:
+        now, found = self._now(), []
+        for key in self._cache.trainings() - self._busy:
+            pod = coordinator_of(self._cache, key)
+            if pod is None or pod.ended or not pod.status.pod_ip:
+                self._heard.pop(key, None)
+            elif self._next.get(key, 0.0) <= now:
+                found.append((key, pod))
+        pace = max(POLL_S, len(self._heard) / PER_SECOND)
+        self._next |= {key: now + pace for key, _ in found}
+        return found
+
+    async def _poll(self, key: Key, pod: PodView) -> None:
+        try:
+            assert self._session is not None
+            async with self._session.get(_url(pod, "/status")) as answer:
+                report = CoordinatorReport.model_validate(json.loads(await answer.text()))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError):
+            self._failures[key] = min(self._failures.get(key, 0) + 1, 8)
+            self._next[key] = self._now() + min(POLL_S * 2 ** (self._failures[key] - 1), POLL_LIMIT_S)
+            return
+        finally:
+            self._busy.discard(key)
+        self._failures.pop(key, None)
+        before = self._heard.get(key)
+        self._heard[key] = Heard(pod.metadata.name, report, self._now())
+        if before is None or before.pod != pod.metadata.name or signature(before.report) != signature(report):
+            self._changed(key)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def signature(report: CoordinatorReport) -> tuple[Any, ...]:
+    """What of a report calls for a new decision; steps and losses do not."""
+    return (
+        report.phase, report.paused_for, report.attempt, report.suspend, report.newest_verified, report.gang,
+        json.dumps(report.values, sort_keys=True),
+        tuple((a.host, a.state, a.gone, a.silent_seconds > SILENT_S) for a in report.agents),
+        any(worker.section in ("data", "step", "save", "eval") for worker in report.workers),
+    )  # fmt: skip
+
+
+def coordinator_of(cache: Cache, key: Key) -> PodView | None:
+    """The newest coordinator pod of a training."""
+    pods = [pod for pod in cache.of("Pod", key) if pod.role == "coordinator"]
+    return max(pods, key=lambda pod: pod.metadata.attempt, default=None)
+
+
+def _url(pod: PodView, path: str) -> str:
+    address = pod.status.pod_ip
+    return f"http://{f'[{address}]' if ':' in address else address}:{COORDINATOR_PORT}{path}"
