@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.training.resilience import Section
 from opt_cli.worker_faults import WorkerFaults
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.program.config import WorkerConfig
 from opt_trainer.state import RunIdentity, StepRecord
 from opt_trainer.telemetry.hub import open_telemetry
@@ -66,6 +67,14 @@ class WorkerTelemetry:
     def saved(self, step: int, stall_seconds: float) -> None:
         """See `Telemetry.saved`."""
         self._hub.saved(step, stall_seconds)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Telemetry.outcome`."""
+        self._hub.outcome(outcome)
+
+    def progress(self, done: int, total: int) -> None:
+        """See `Telemetry.progress`."""
+        self._hub.progress(done, total)
 
     def close(self) -> None:
         """See `Telemetry.close`."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opt_api.training.resilience import Section
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.state import StepRecord
 
 
@@ -34,6 +35,12 @@ class Recorder:
 
     def saved(self, step: int, stall_seconds: float) -> None:
         self._line(saved=step)
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._line(outcome=outcome.stage, of=outcome.step, message=outcome.message)
+
+    def progress(self, done: int, total: int) -> None:
+        self._line(done=done, total=total)
 
     def close(self) -> None:
         self._file.close()

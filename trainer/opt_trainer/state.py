@@ -15,6 +15,7 @@ import torch
 
 from opt_api.documents.manifests import CheckpointManifest, Lineage, RunningValues, ScalerState
 from opt_api.training.resilience import Section
+from opt_trainer.checkpoint.job import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,9 @@ class Saver(Protocol):
             opt_trainer.checkpoint.saver.SaveFailed: An earlier save failed in the background.
         """
 
+    def outcomes(self) -> Sequence[Outcome]:
+        """What became of saves since the last call."""
+
     def before_update(self) -> float:
         """Wait until nothing reads the tensors any more; return the seconds waited."""
 
@@ -230,6 +234,12 @@ class Telemetry(Protocol):
 
     def saved(self, step: int, stall_seconds: float) -> None:
         """Report a save that began, and how long training stood still for it."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Report how far a save has come, or that it failed."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell how many bytes of the current section's work are done; from any thread."""
 
     def close(self) -> None:
         """Flush and close every sink."""

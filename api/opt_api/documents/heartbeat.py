@@ -25,6 +25,9 @@ class Heartbeat(Document):
     section: Section
     section_seconds: NonNegative = 0
     """How long the worker has been in this section."""
+    done_bytes: LongWhole | None = None
+    total_bytes: LongWhole | None = None
+    """How far the section has come, where that is known: fetching a checkpoint or shards."""
     step: LongWhole
     time: NonNegative
     """Seconds since the epoch."""

@@ -25,6 +25,7 @@ def status_of(c: Coordinator) -> dict[str, Any]:
             "learningRate": beat.learning_rate if beat else None,
             "stepSeconds": beat.step_seconds if beat else None,
             "section": beat.section if beat else None,
+            "sectionBytes": {"done": beat.done_bytes, "total": beat.total_bytes} if beat and beat.total_bytes else None,
             "workers": _workers(c),
             "agents": _agents(c),
             "checkpoints": [view.step for view in c.checkpoints.views],

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.telemetry.hub import open_telemetry
 from opt_trainer.telemetry.sinks import Prometheus
 from support.checkpoints import identity
@@ -52,13 +53,15 @@ def test_each_rank_writes_its_own_lines(opened, tmp_path):
             hub.step(record(loss=math.nan if rank else 2.5))
         hub.validation(7, {"manual": 3.0})
         hub.saved(7, 0.01)
+        hub.outcome(Outcome(step=7, stage="Failed", message="no room"))
     first, second = (lines(tmp_path / f"metrics-{rank:06d}.jsonl") for rank in range(2))
-    assert [line["kind"] for line in first] == ["step", "validation", "saved"]
+    assert [line["kind"] for line in first] == ["step", "validation", "saved", "save"]
     assert all((line["run"], line["attempt"], line["rank"], line["step"]) == ("run", 1, 0, 7) for line in first)
     assert first[0]["loss"] == 2.5
     assert second[0]["loss"] is None
     assert first[0]["seconds"].keys() == {"init", "step"}
     assert first[1]["losses"] == {"manual": 3.0}
+    assert (first[3]["stage"], first[3]["message"]) == ("Failed", "no room")
 
 
 def test_heartbeats_tell_section_step_and_numbers(opened):
@@ -79,6 +82,21 @@ def test_heartbeats_tell_section_step_and_numbers(opened):
     assert (beats[0].rank, beats[0].world_size, beats[0].attempt) == (1, 2, 1)
 
 
+def test_heartbeats_tell_how_far_a_load_has_come_while_it_lasts(opened):
+    beats = []
+    hub = opened(1, heartbeat=beats.append)
+    with hub.section("load"):
+        hub.progress(1, 4)
+        hub._pulse.beat()
+        hub.progress(3, 4)
+        hub._pulse.beat()
+    with hub.section("step"):
+        pass
+    told = [(b.section, b.done_bytes, b.total_bytes) for b in beats]
+    assert [t for t in told if t[0] == "load" and t[1]] == [("load", 1, 4), ("load", 3, 4)]
+    assert told[-2] == ("step", None, None)
+
+
 def test_a_loop_that_hangs_still_beats_and_says_for_how_long(opened):
     beats = []
     hub = opened(1, heartbeat=beats.append)
@@ -97,6 +115,8 @@ def test_the_endpoint_speaks_prometheus(opened):
     hub.step(record(step=8, tokens=512))
     hub.validation(8, {"manual": 3.0})
     hub.saved(8, 0.01)
+    hub.outcome(Outcome(step=8, stage="Complete", seconds=2.5))
+    hub.outcome(Outcome(step=9, stage="Failed", message="no room"))
     with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics") as answer:
         families = {f.name: f for f in text_string_to_metric_families(answer.read().decode())}
     value = {name: family.samples[0].value for name, family in families.items() if family.samples}
@@ -105,6 +125,8 @@ def test_the_endpoint_speaks_prometheus(opened):
     assert value["opt_tokens"] == 512
     assert value["opt_saved_step"] == 8
     assert value["opt_validation_loss"] == 3.0
+    assert (value["opt_durable_step"], value["opt_save_durable_seconds"]) == (8, 2.5)
+    assert value["opt_saves_failed"] == 1
     assert "opt_loss_scale" not in value
     assert families["opt_loss"].samples[0].labels == {"run": "run", "attempt": "1", "rank": "1"}
 
@@ -115,8 +137,10 @@ def test_off_a_terminal_there_are_json_lines(opened):
     hub.step(record())
     hub.step(record(step=8))
     hub.validation(8, {"manual": 3.0})
+    hub.outcome(Outcome(step=8, stage="Failed", message="no room"))
     said = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [line["event"] for line in said] == ["step", "validation"]
+    assert [line["event"] for line in said] == ["step", "validation", "save"]
+    assert (said[2]["level"], said[2]["message"]) == ("warning", "no room")
     assert said[0]["eta_seconds"] == round((TOTAL - 7) * 0.5)
     assert {"run", "attempt", "rank", "step", "timestamp", "level"} <= said[0].keys()
 
@@ -128,6 +152,7 @@ def test_on_a_terminal_there_is_a_line_with_the_time_left(opened, monkeypatch):
     hub.step(record())
     hub.validation(7, {"manual": 3.25})
     hub.saved(7, 0.012)
+    hub.outcome(Outcome(step=7, stage="Complete", seconds=1.25))
     hub.close()
     text = out.getvalue()
     for part in (
@@ -137,5 +162,6 @@ def test_on_a_terminal_there_is_a_line_with_the_time_left(opened, monkeypatch):
         f"left {timedelta(seconds=round((TOTAL - 7) * 0.5))}",
         "manual 3.2500",
         "12 ms",
+        "step 7: the checkpoint is durable after 1.2 s",
     ):
         assert part in text, part

@@ -148,7 +148,9 @@ class Loop:
         return measured
 
     def _afterwards(self, step: int, sums: Sums) -> None:
-        """Validate and save, where it is time; then hear whether to stop."""
+        """Hear of saves, validate and save, where it is time; then hear whether to stop."""
+        for outcome in self._parts.saver.outcomes():
+            self._parts.telemetry.outcome(outcome)
         if self._parts.evaluation.due(step):
             self._validate(step)
         self._stopping = sums.stop > 0

@@ -105,12 +105,13 @@ def _train(life: _Life) -> End:
             worker = build(plan, config.rank)
             optimiser = Optimiser(worker.parts, plan.recipe)
             tensors = saved_tensors(worker, optimiser)
-        with life.telemetry.section("load"):
-            begun = _load(life, worker, optimiser, tensors)
-        state, saved = begun.state, begun.saved
-        life.progress.step, life.progress.saved_step = state.step, saved.step if saved.manifest else None
         loader = _loader(config, worker, dataset)
         open_things.callback(loader.close)
+        with life.telemetry.section("load"):
+            begun = _load(life, worker, optimiser, tensors)
+            loader.fetch(begun.state.step + 1, life.telemetry.progress)
+        state, saved = begun.state, begun.saved
+        life.progress.step, life.progress.saved_step = state.step, saved.step if saved.manifest else None
         saver = _saver(life, dataset, saved.manifest)
         open_things.callback(saver.close, CLOSE_SECONDS)
         saver.prepare(tensors)
@@ -144,7 +145,11 @@ def _wait(life: _Life, saver: CheckpointSaver, *, stopped: bool) -> None:
     """Until the last save is durable; a stop leaves it the bound, less what the process needs to end."""
     config = life.config
     bound = config.stop_seconds * 0.9 if stopped else config.plan.resilience.section_deadlines.save
-    saved = saver.wait(bound)
+    try:
+        saved = saver.wait(bound)
+    finally:
+        for outcome in saver.outcomes():
+            life.telemetry.outcome(outcome)
     life.progress.saved_step = saved if saved is not None else life.progress.saved_step
 
 
@@ -187,7 +192,9 @@ def _from_store(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors:
     peers: Peers = Alone() if config.world_size == 1 else GroupPeers()
     if peers.first:
         hold(store, life.identity.run, config.attempt)
-    restorer = CheckpointRestorer(store, life.identity, plan.architecture, peers=peers)
+    restorer = CheckpointRestorer(
+        store, life.identity, plan.architecture, peers=peers, progress=life.telemetry.progress
+    )
     restored = restorer.restore(tensors)
     if restored is None:
         initial_values(worker, plan.recipe.seed)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 
 from opt_api.documents.heartbeat import Heartbeat
+from opt_api.training.resilience import Section
 from opt_trainer.state import RunIdentity
 from opt_trainer.telemetry.metrics import StepMetrics
 from opt_trainer.telemetry.sections import SectionTimer
@@ -25,6 +26,7 @@ class Pulse:
         self._host = socket.gethostname()
         self._sequence, self._step = 0, 0
         self._newest: StepMetrics | None = None
+        self._bytes: tuple[Section, int, int] | None = None
         self._lock, self._stop = Lock(), Event()
         self.timer = SectionTimer(changed=self.beat)
         self._thread = Thread(target=self._run, args=(interval_s,), name="heartbeat", daemon=True)
@@ -33,6 +35,10 @@ class Pulse:
     def at_step(self, step: int) -> None:
         """The step being worked on."""
         self._step = step
+
+    def progress(self, done: int, total: int) -> None:
+        """Bytes of the current section's work; told with the next heartbeat, forgotten when the section ends."""
+        self._bytes = (self.timer.current[0], done, total)
 
     def note(self, metrics: StepMetrics) -> None:
         """A step is done."""
@@ -57,6 +63,8 @@ class Pulse:
     def _heartbeat(self) -> Heartbeat:
         section, seconds = self.timer.current
         known: dict[str, object] = numbers_of(self._newest) if self._newest else {}
+        if self._bytes is not None and self._bytes[0] == section:
+            known |= {"done_bytes": self._bytes[1], "total_bytes": self._bytes[2]}
         return Heartbeat.model_validate(
             {
                 "run": self._identity.run,

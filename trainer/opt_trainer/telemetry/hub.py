@@ -14,6 +14,7 @@ import torch
 
 from opt_api.documents.plan import Plan
 from opt_api.training.resilience import Section
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.state import RunIdentity, StepRecord
 from opt_trainer.telemetry.heartbeats import Pulse, Send
 from opt_trainer.telemetry.metrics import Costs, costs_of, metrics_of
@@ -51,6 +52,15 @@ class TelemetryHub:
         """See `Telemetry.saved`."""
         for sink in self._sinks:
             sink.saved(step, stall_seconds)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Telemetry.outcome`."""
+        for sink in self._sinks:
+            sink.outcome(outcome)
+
+    def progress(self, done: int, total: int) -> None:
+        """See `Telemetry.progress`."""
+        self._pulse.progress(done, total)
 
     def close(self) -> None:
         """See `Telemetry.close`."""

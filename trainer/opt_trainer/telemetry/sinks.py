@@ -10,6 +10,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.state import RunIdentity
 from opt_trainer.telemetry.metrics import StepMetrics
 from opt_trainer.telemetry.tfevents import EventFile
@@ -26,6 +27,9 @@ class Sink(Protocol):
 
     def saved(self, step: int, stall_seconds: float) -> None:
         """A save began."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A save came further, or failed."""
 
     def close(self) -> None:
         """Flush and close."""
@@ -50,6 +54,10 @@ class JsonLines:
     def saved(self, step: int, stall_seconds: float) -> None:
         """See `Sink`."""
         self._line("saved", step=step, epoch_seconds=time.time(), stall_seconds=stall_seconds)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Sink`."""
+        self._line("save", epoch_seconds=time.time(), **outcome.model_dump())
 
     def close(self) -> None:
         """See `Sink`."""
@@ -78,6 +86,11 @@ class TensorBoard:
         """See `Sink`."""
         self._events.scalars(step, {"save/stall_seconds": stall_seconds})
 
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Sink`."""
+        if outcome.stage == "Complete":
+            self._events.scalars(outcome.step, {"save/durable_seconds": outcome.seconds})
+
     def close(self) -> None:
         """See `Sink`."""
         self._events.close()
@@ -97,6 +110,7 @@ class Prometheus:
         self._validation = Gauge(
             "opt_validation_loss", "Nats per token", [*self._labels, "source"], registry=self._registry
         )
+        self._failed = Counter("opt_saves_failed", "Saves that failed", [*self._labels], registry=self._registry)
         self._last_tokens = 0
         self._server, self._thread = start_http_server(port, addr=address, registry=self._registry)
 
@@ -123,6 +137,14 @@ class Prometheus:
         """See `Sink`."""
         self._gauge("save_stall_seconds").labels(**self._labels).set(stall_seconds)
         self._gauge("saved_step").labels(**self._labels).set(step)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Sink`."""
+        if outcome.stage == "Complete":
+            self._gauge("durable_step").labels(**self._labels).set(outcome.step)
+            self._gauge("save_durable_seconds").labels(**self._labels).set(outcome.seconds)
+        if outcome.stage == "Failed":
+            self._failed.labels(**self._labels).inc()
 
     def close(self) -> None:
         """See `Sink`."""

@@ -11,8 +11,11 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from opt_trainer.checkpoint.job import Outcome
 from opt_trainer.state import RunIdentity
 from opt_trainer.telemetry.metrics import StepMetrics
+
+_STAGES = {"Complete": "the checkpoint is durable", "Exported": "its export is written"}
 
 
 class Eta:
@@ -65,6 +68,12 @@ class LiveLine:
         """See `Sink`."""
         self._progress.console.print(f"step {step}: saving, training stood still for {stall_seconds * 1e3:.0f} ms")
 
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Sink`."""
+        words = outcome.message or f"step {outcome.step}: {_STAGES[outcome.stage]} after {outcome.seconds:.1f} s"
+        if outcome.stage != "Stored":
+            self._progress.console.print(words)
+
     def close(self) -> None:
         """See `Sink`."""
         self._progress.stop()
@@ -101,6 +110,11 @@ class LogLines:
     def saved(self, step: int, stall_seconds: float) -> None:
         """See `Sink`."""
         self._log.info("saving", step=step, stall_seconds=stall_seconds)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """See `Sink`."""
+        say = self._log.info if not outcome.message else self._log.warning
+        say("save", **outcome.model_dump(include={"step", "stage", "seconds", "message"}))
 
     def close(self) -> None:
         """See `Sink`."""
