@@ -33,8 +33,18 @@ def open_export(source: str, store_url: str | None) -> Iterator[Path]:
     if store_url is None and (Path(source) / CONFIG).is_file():
         yield Path(source)
         return
-    store = stored_run(source, store_url)
-    prefix = newest_export(store, source)
+    with fetched_export(stored_run(source, store_url), source) as folder:
+        yield folder
+
+
+@contextmanager
+def fetched_export(store: Store, run: str) -> Iterator[Path]:
+    """The newest export of a run in a temporary folder.
+
+    Raises:
+        opt_store.StoreError: It has none yet, or the store cannot be read.
+    """
+    prefix = newest_export(store, run)
     with TemporaryDirectory(prefix="opt-generate-") as folder:
         _fetch(store, f"{export_prefix(prefix)}/", Path(folder))
         yield Path(folder)

@@ -12,6 +12,7 @@ COMMANDS = {
     "logbook": "opt_cli.logbook",
     "pause": "opt_cli.pause",
     "plan": "opt_cli.plan",
+    "report": "opt_cli.report",
     "resume": "opt_cli.resume",
     "run": "opt_cli.run",
     "set": "opt_cli.set",

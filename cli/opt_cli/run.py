@@ -41,6 +41,7 @@ def run(
     """
     from opt_cli.fault_file import read_faults
     from opt_cli.local_run import Wish, prepare, run_cluster
+    from opt_cli.report import write_report
     from opt_cli.run_result import result_of
     from opt_cli.run_screen import screen
     from opt_runtime.local.scratch import scratch_of
@@ -58,7 +59,8 @@ def run(
         with screen(prepared.plan, machine) as told:
             outcome = run_cluster(wish, prepared, dataset, told)
         if outcome == "Completed":
-            _show(result_of(prepared.store, prepared.plan.name), machine)
+            result = result_of(prepared.store, prepared.plan.name)
+            _show({**result, "report": write_report(prepared.store, prepared.plan.name, None)}, machine)
     except Problems as problems:
         for problem in problems.items:
             click.echo(str(problem), err=True)

@@ -13,9 +13,10 @@ from rich.console import Console
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
 from opt_cli.logbook import logbook
+from opt_cli.loss_chart import chart
 from opt_cli.pause import pause
 from opt_cli.run import run
-from opt_cli.run_screen import View, curve, duration
+from opt_cli.run_screen import View, duration
 from opt_cli.set import set_
 from opt_cli.status import status
 from opt_runtime.records.journal import RuntimeEvent, journal_of
@@ -90,35 +91,38 @@ def test_a_stopped_run_is_told_from_its_store(folder: Path) -> None:
     assert "silent" in words
 
 
-def test_the_screen_shows_the_run() -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_screen_shows_the_run(width: int) -> None:
     view = View(resolve(OPTTraining.model_validate(SPEC)))
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     status_now = {
         "phase": "running", "pausedFor": None, "attempt": 2, "step": 60, "totalSteps": 600, "loss": 3.5,
-        "tokensPerSecond": 256.0, "ettr": 0.9,
-        "agents": [{"host": "host-0", "state": "InUse", "pid": 4}],
+        "tokensPerSecond": 256.0, "ettr": 0.9, "section": "step", "checkpoints": [50], "goodput": {"productive": 12.0},
+        "agents": [{"host": "host-0", "state": "InUse", "pid": 4, "gone": ""}],
         "workers": [{"rank": 0, "host": "host-0", "pid": 5, "section": "step", "step": 60}],
     }  # fmt: skip
     view.add({"status": status_now})
-    view.add({"entry": {"cause": "WorkerKilled", "summary": "attempt 2"}})
+    view.add({"entry": {"cause": "WorkerKilled", "summary": "attempt 2", "rung": 1, "seconds": {"in_all": 0.5}}})
     view.add({"fault": "kill rank 1 at step 50"})
-    console.print(view.render())
+    console.print(view.render(width))
     console.file.close()
     shown = console.export_text()
+    assert max(map(len, shown.splitlines())) <= width
     for word in (
-        "step 60/600",
-        "loss 3.5000",
-        "ETA 0:09:00",
-        "ETTR 90.0%",
-        "0 (pid 5) step 60",
-        "WorkerKilled",
-        "fault:",
-    ):
+        "small: running, attempt 2", "step 60/600", "loss 3.5000", "ETA 0:09:00", "ETTR 90.0%", "checkpoints 50",
+        "rank 0 (pid 5) step 60", "WorkerKilled", "attempt 2 (0.50 s)", "fault", "productive 12",
+    ):  # fmt: skip
         assert word in shown
 
 
 def test_the_curve_falls_as_the_loss_does() -> None:
-    assert curve({}) == ""
-    assert curve({1: 3.0}) == "▁"
-    assert curve({step: 10.0 - step for step in range(8)}) == "█▇▆▅▄▃▂▁"
+    assert chart({}, 40, 4, 10) == []
+    rows = chart({step: 11.0 - step for step in range(1, 11)}, 40, 4, 10, marks=[5])
+    assert rows[0].startswith(" 10.000 ┤█")
+    assert rows[3].startswith("  1.000 ┤█")
+    heights = [sum(row[9 + at] != " " for row in rows[:4]) for at in range(28)]
+    assert heights == sorted(heights, reverse=True)
+    assert "▲" in rows[4]
+    assert rows[5].split() == ["0", "10"]
+    assert max(map(len, rows)) <= 40
     assert (duration(None), duration(3725)) == ("-", "1:02:05")
