@@ -1,9 +1,10 @@
 """Save OPT-125M with Adam's moments (1.5 GB) while it trains, beside torch.save and torch's distributed checkpoint.
 
 Each runner trains in a process of its own, one thread, with the same model and optimiser, and saves after a step to a
-folder in memory. The first save of a process warms up; the others count. What is measured: how long the training thread
-stands still, how much longer the following steps take, how long until the save is durable, and the memory of the
-process and its children.
+folder in memory. The first save of a process warms up and is read back: it must hold the state at the save, bit for
+bit, though training went on meanwhile. The others count. What is measured: how long the training thread stands still,
+how much longer the steps take until the save is durable, how long that is, and the memory of the process and its
+children.
 """
 
 from __future__ import annotations
@@ -18,31 +19,50 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from checkpoint_savers import SAVERS
+from checkpoint_savers import SAVERS, digest
 from common import Case, case_of, interleaved, measured, run
 
 MIB = 1 << 20
 MEMORY = Path("/dev/shm")
 REPEATS, QUICK_REPEATS = 5, 1
-SAVES, QUICK_SAVES = 3, 2
-STEPS_AFTER = 3
+SAVES, QUICK_SAVES = 2, 1
+LEAST_STEPS = 3
 SOAK_SAVES, QUICK_SOAK_SAVES = 200, 12
 SOAK_RUNNERS = ("ours", "DCP async, thread")
 
 
+Results = Mapping[str, list[Mapping[str, Any]]]
+
+
 def measure(quick: bool) -> list[Case]:
     """Return the cases."""
+    saves = interleaved(save_runners(quick), QUICK_REPEATS if quick else REPEATS)
+    return [*save_cases(saves), *soak_cases(interleaved(soak_runners(quick), 1))]
+
+
+def save_runners(quick: bool) -> dict[str, Callable[[], Mapping[str, Any]]]:
+    """A few saves of each saver."""
     job = {"layers": 1 if quick else 12, "saves": QUICK_SAVES if quick else SAVES}
-    results = interleaved(
-        {name: _runner({**job, "saver": name}) for name in SAVERS}, QUICK_REPEATS if quick else REPEATS
-    )
-    soak = {"layers": 1, "saves": QUICK_SOAK_SAVES if quick else SOAK_SAVES, "soak": True}
-    growth = interleaved({name: _runner({**soak, "saver": name}) for name in SOAK_RUNNERS}, 1)
+    return {name: _runner({**job, "saver": name}) for name in SAVERS}
+
+
+def soak_runners(quick: bool) -> dict[str, Callable[[], Mapping[str, Any]]]:
+    """Many saves of the asynchronous ones."""
+    job = {"layers": 1 if quick else 12, "saves": QUICK_SOAK_SAVES if quick else SOAK_SAVES, "soak": True}
+    return {name: _runner({**job, "saver": name}) for name in SOAK_RUNNERS}
+
+
+def save_cases(results: Results) -> list[Case]:
+    """What a save costs."""
     size = f"{next(iter(results.values()))[0]['bytes'] / 1e9:.2f} GB"
     return [
         _case(f"stall per save, {size}", "ms", results, "stall_ms", "the training thread stands still"),
         _case(
-            f"slowdown, next {STEPS_AFTER} steps", "ms", results, "slowdown_ms", "their time, less that of steps before"
+            f"slowdown of the next steps, {size}",
+            "ms",
+            results,
+            "slowdown_ms",
+            f"of all steps until the save is durable, at least {LEAST_STEPS}: their time, less that of steps before",
         ),
         _case(f"until durable, {size}", "s", results, "durable_s", "from the call; ours reads everything back"),
         _case(
@@ -52,21 +72,21 @@ def measure(quick: bool) -> list[Case]:
             "memory_mib",
             "highest PSS with children, less that before the first save",
         ),
-        _case(
-            f"memory growth over {soak['saves']} saves",
-            "MiB",
-            growth,
-            "growth_mib",
-            f"PSS with children, last tenth less second tenth; state of {growth['ours'][0]['bytes'] / 1e9:.2f} GB",
-        ),
     ]
+
+
+def soak_cases(results: Results) -> list[Case]:
+    """What many saves leave behind."""
+    one = results["ours"][0]
+    notes = f"PSS with children, last tenth less second tenth; state of {one['bytes'] / 1e9:.2f} GB"
+    return [_case(f"memory growth over {one['saves']} saves", "MiB", results, "growth_mib", notes)]
 
 
 def _runner(job: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
     return lambda: measured(__file__, job)
 
 
-def _case(name: str, unit: str, results: Mapping[str, list[Mapping[str, Any]]], key: str, notes: str) -> Case:
+def _case(name: str, unit: str, results: Results, key: str, notes: str) -> Case:
     return case_of(
         name, unit, "lower", {who: [v for r in found for v in r[key]] for who, found in results.items()}, notes
     )
@@ -89,7 +109,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 def _measure(training: Any, saver: Any, saves: int) -> dict[str, Any]:
     for _ in range(2):
         training.step(saver.guard)
-    usual = sorted(training.step(saver.guard) for _ in range(3))[1]
+    usual = sorted(training.step(saver.guard) for _ in range(5))[2]
     found: dict[str, Any] = {
         "stall_ms": [],
         "slowdown_ms": [],
@@ -100,22 +120,39 @@ def _measure(training: Any, saver: Any, saves: int) -> dict[str, Any]:
     with PssWatch() as watch:
         gc.collect()
         before = watch.now()
-        for number in range(saves):
-            one = _one_save(training, saver, usual)
-            if number:
-                for key, value in one.items():
-                    found[key].append(value)
+        _checked_save(training, saver)
+        gc.collect()
+        watch.highest = 0.0  # what was read back was no part of saving
+        for _ in range(saves):
+            for key, value in _one_save(training, saver, usual).items():
+                found[key].append(value)
         found["memory_mib"].append(watch.highest - before)
     return found
+
+
+def _checked_save(training: Any, saver: Any) -> None:
+    """Parity before speed: what is read back is the state at the save, and not a later one.
+
+    Raises:
+        AssertionError: It is another.
+    """
+    wanted = training.digests()
+    saver.save()
+    for _ in range(LEAST_STEPS):
+        training.step(saver.guard)
+    saver.wait()
+    found = {name: digest(tensor) for name, tensor in saver.load().items()}
+    assert found == wanted, "what was read back is not what was saved"
 
 
 def _one_save(training: Any, saver: Any, usual: float) -> dict[str, float]:
     began = time.perf_counter()
     stalled = saver.save()
-    after = time.perf_counter()
-    for _ in range(STEPS_AFTER):
+    after, steps = time.perf_counter(), 0
+    while steps < LEAST_STEPS or not saver.done:
         training.step(saver.guard)
-    slowdown = time.perf_counter() - after - STEPS_AFTER * usual
+        steps += 1
+    slowdown = time.perf_counter() - after - steps * usual
     stalled += saver.guarded
     durable = saver.wait() - began
     return {"stall_ms": stalled * 1e3, "slowdown_ms": (slowdown - saver.guarded) * 1e3, "durable_s": durable}
@@ -131,7 +168,7 @@ def _soak(training: Any, saver: Any, saves: int) -> dict[str, Any]:
             held.append(watch.now())
     tenth = max(1, saves // 10)
     growth = sum(held[-tenth:]) / tenth - sum(held[tenth : 2 * tenth]) / tenth
-    return {"growth_mib": [growth], "bytes": training.bytes}
+    return {"growth_mib": [growth], "bytes": training.bytes, "saves": saves}
 
 
 class PssWatch:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ class Training:
             found |= {f"{kind}.{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq")}
         return found
 
+    def digests(self) -> dict[str, str]:
+        """Digest of each tensor of the state, as it is now."""
+        return {name: digest(tensor) for name, tensor in self.state().items()}
+
+
+def digest(tensor: Any) -> str:
+    """Of its bits."""
+    import torch
+    import xxhash
+
+    return xxhash.xxh3_64_hexdigest(tensor.detach().contiguous().view(torch.uint8).numpy().data)
+
 
 class Saver:
     """A way to save; this one keeps nothing.
@@ -81,9 +94,18 @@ class Saver:
     def guard(self) -> None:
         """Called before the weights change."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the last save is durable."""
+        return True
+
     def wait(self) -> float:
         """Wait until the last save is durable; returns when it was (perf_counter)."""
         return time.perf_counter()
+
+    def load(self) -> dict[str, Any]:
+        """The state of the last save, read back."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End what was started."""
@@ -102,6 +124,12 @@ class TorchSave(Saver):
     def wait(self) -> float:
         return self._done
 
+    def load(self) -> dict[str, Any]:
+        import torch
+
+        found: dict[str, Any] = torch.load(self.folder / str(self.number) / "state.pt")
+        return found
+
 
 class DcpSync(TorchSave):
     """torch.distributed.checkpoint.save."""
@@ -111,6 +139,9 @@ class DcpSync(TorchSave):
 
         dcp.save(self.training.state(), checkpoint_id=place, no_dist=True)  # type: ignore[attr-defined]
         self._done = time.perf_counter()
+
+    def load(self) -> dict[str, Any]:
+        return load_dcp(self.training, self.folder / str(self.number))
 
 
 class DcpAsync(Saver):
@@ -138,6 +169,13 @@ class DcpAsync(Saver):
         running.add_done_callback(lambda _: setattr(self, "_done", time.perf_counter()))
         self._running = running
 
+    @property
+    def done(self) -> bool:
+        return self._running is None or self._running.done()
+
+    def load(self) -> dict[str, Any]:
+        return load_dcp(self.training, self.folder / str(self.number))
+
     def wait(self) -> float:
         assert self._running is not None
         self._running.result()
@@ -150,6 +188,16 @@ class DcpAsync(Saver):
         import torch.distributed as dist
 
         dist.destroy_process_group()
+
+
+def load_dcp(training: Training, place: Path) -> dict[str, Any]:
+    """Read a distributed checkpoint into new tensors."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    found = {name: torch.empty_like(tensor) for name, tensor in training.state().items()}
+    dcp.load(found, checkpoint_id=place, no_dist=True)  # type: ignore[attr-defined]
+    return found
 
 
 class DcpProcess(DcpAsync):
@@ -173,7 +221,8 @@ class Ours(Saver):
             memory_tier=False, retention=Retention(keep_last=1), export=False, upload_concurrency=4,
         )  # fmt: skip
         settings = SaveSettings(training.shape, StoreAddress(url=folder.as_uri()), plan)
-        self._saver = CheckpointSaver(RunIdentity("bench", 1, 0, 1, Lineage(code_version="bench")), settings)
+        self._identity = RunIdentity("bench", 1, 0, 1, Lineage(code_version="bench"))
+        self._saver, self._address = CheckpointSaver(self._identity, settings), settings.store
         self._tensors = [LocalTensor(name, t, tuple(t.shape), (0,) * t.dim()) for name, t in training.state().items()]
         self._saver.prepare(self._tensors)
 
@@ -191,6 +240,19 @@ class Ours(Saver):
 
     def guard(self) -> None:
         self.guarded += self._saver.before_update()
+
+    @property
+    def done(self) -> bool:
+        return not self._saver.busy
+
+    def load(self) -> dict[str, Any]:
+        import torch
+
+        from opt_trainer.checkpoint.restore import CheckpointRestorer
+
+        found = {t.name: replace(t, tensor=torch.empty_like(t.tensor)) for t in self._tensors}
+        CheckpointRestorer(self._address.open(), self._identity, self.training.shape).restore(list(found.values()))
+        return {name: t.tensor for name, t in found.items()}
 
     def wait(self) -> float:
         self._saver.wait()

@@ -100,7 +100,7 @@ def settings(folder: Path, *, chunk_bytes: int = 64, keep_last: int = 100, pinne
         plan=plan,
         chunk_bytes=chunk_bytes,
         peers_deadline_s=20,
-        **more,
+        **{"finite": False, **more},
     )
 
 

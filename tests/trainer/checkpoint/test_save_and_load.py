@@ -146,6 +146,21 @@ def test_generator_states_come_back_to_the_same_world_size_only(folder):
     assert restorer(folder).restore(boxes(got)).state.rng == b""
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_are_never_published(folder, savers, dtype, value):
+    saver, state = savers(finite=True), {"fine": torch.ones(50), "w": torch.full((100,), 1.0, dtype=dtype)}
+    state["w"][0] = torch.finfo(dtype).max
+    saver.save(boxes(state), loop_state(1))
+    assert saver.wait(30) == 1
+    saver.before_update()
+    state["w"][77] = value
+    saver.save(boxes(state), loop_state(2))
+    with pytest.raises(SaveFailed, match="'w': it has values that are not finite"):
+        saver.wait(30)
+    assert [f.step for f in catalog(store_in(folder), RUN) if f.complete] == [1]
+
+
 def test_ranks_whose_generator_states_differ_in_length_save_nothing(folder):
     pair = [CheckpointSaver(identity(r, 2), settings(folder)) for r in range(2)]
     for rank, saver in enumerate(pair):

@@ -79,6 +79,8 @@ class SaveJob(Model):
     draft: CheckpointManifest
     """The manifest but for objects and tensors, which are put in when all ranks' parts are there."""
     retention: RetentionPolicy
+    finite: bool = True
+    """Whether a value that is not finite fails the save."""
     export: ExportRequest | None = None
 
 

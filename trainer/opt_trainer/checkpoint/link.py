@@ -18,7 +18,8 @@ _COMMAND = (sys.executable, "-m", "opt_trainer.checkpoint.writer")
 class WriterLink:
     """Starts the writer, sends it jobs, collects outcomes. One save is under way at a time.
 
-    A writer that died is started anew with the next save; the save it died with has failed.
+    The writer is started with the first save, so that it takes no processor time from the first step after a fault. One
+    that died is started anew with the next save; the save it died with has failed.
     """
 
     def __init__(self, config: WriterConfig) -> None:
@@ -29,7 +30,7 @@ class WriterLink:
         self._outcomes: list[Outcome] = []
         self.durable: Outcome | None = None
         self.fenced = ""
-        self._process = self._start()
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pending(self) -> int | None:
@@ -41,10 +42,11 @@ class WriterLink:
         """A save begins; waits for the one before it. With an export it is over when that is."""
         with self._change:
             self._change.wait_for(lambda: self._pending is None)
-        if self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
             self._end_input()
             self._reader.join()
-            self._process = self._start()
+            self._process = None
+        self._process = self._process or self._start()
         with self._change:
             self._pending, self._failure = step, ""
             self._last_stage = "Exported" if export else "Complete"
@@ -82,6 +84,8 @@ class WriterLink:
 
     def close(self, timeout_s: float) -> None:
         """Let the writer finish, within the bound, and end it."""
+        if self._process is None:
+            return
         deadline = time.monotonic() + timeout_s
         self._end_input()
         try:
@@ -97,8 +101,8 @@ class WriterLink:
 
     @property
     def pid(self) -> int:
-        """Process id of the writer."""
-        return self._process.pid
+        """Process id of the writer; 0 before the first save."""
+        return self._process.pid if self._process else 0
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

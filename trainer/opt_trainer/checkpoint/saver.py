@@ -44,6 +44,7 @@ class SaveSettings:
         export: How exports are written, when one is asked for.
         chunk_bytes: Unit of digests.
         peers_deadline_s: How long writers wait for one another.
+        finite: Whether a value that is not finite fails the save.
     """
 
     architecture: Architecture
@@ -52,6 +53,7 @@ class SaveSettings:
     export: ExportRequest = field(default_factory=ExportRequest)
     chunk_bytes: int = CHUNK_BYTES
     peers_deadline_s: float = 1800
+    finite: bool = True
 
 
 class CheckpointSaver:
@@ -152,6 +154,7 @@ class CheckpointSaver:
             pieces=image.pieces,
             draft=self._draft(state),
             retention=RetentionPolicy(retention=plan.retention, pinned=plan.pinned),
+            finite=self._settings.finite,
             export=self._settings.export if export else None,
         )
 

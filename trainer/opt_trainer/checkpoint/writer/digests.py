@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
 
 from opt_api.documents.manifests import HeldBox, TensorEntry, TensorSlice
 from opt_store import Corrupt, Store, digest_of
+from opt_trainer.checkpoint.errors import SaveFailed
 from opt_trainer.checkpoint.job import BoxGroup, DType, Piece
 
 _READ_BYTES = 16 << 20
+_EXPONENTS: dict[DType, tuple[type[np.unsignedinteger[Any]], int]] = {
+    "float32": (np.uint32, 0x7F800000),
+    "float16": (np.uint16, 0x7C00),
+    "bfloat16": (np.uint16, 0x7F80),
+}
 
 
 def chunks(start: int, end: int, chunk: int) -> Iterator[tuple[int, int]]:
@@ -32,6 +41,26 @@ def entry_of(piece: Piece, image: memoryview, chunk: int) -> TensorEntry:
             ),
         ),
     )
+
+
+def check_finite(piece: Piece, image: memoryview, chunk: int) -> None:
+    """Refuse a tensor with values that are not finite.
+
+    A number whose exponent bits are all ones is infinite or no number (IEEE 754; bfloat16 has float32's exponent).
+
+    Raises:
+        SaveFailed: It has some.
+    """
+    if piece.dtype not in _EXPONENTS:
+        return
+    kind, mask = _EXPONENTS[piece.dtype]
+    for a, b in chunks(piece.start, piece.end, chunk):
+        bits = np.frombuffer(image[a:b], dtype=kind)
+        if (bits & mask == mask).any():
+            raise SaveFailed(
+                f"tensor {piece.name!r}: it has values that are not finite, so the run has diverged; nothing is "
+                "published, the checkpoint before it stays the newest"
+            )
 
 
 def groups_of(pieces: Sequence[Piece]) -> tuple[BoxGroup, ...]:

@@ -16,7 +16,7 @@ from opt_trainer.checkpoint.errors import Fenced, SaveFailed
 from opt_trainer.checkpoint.job import CheckpointPart, Outcome, SaveJob, WriterConfig
 from opt_trainer.checkpoint.marks import mark
 from opt_trainer.checkpoint.retention import retain
-from opt_trainer.checkpoint.writer.digests import entry_of, groups_of, read_back
+from opt_trainer.checkpoint.writer.digests import check_finite, entry_of, groups_of, read_back
 from opt_trainer.checkpoint.writer.export import run_export
 from opt_trainer.checkpoint.writer.gathering import Gathering
 
@@ -79,6 +79,8 @@ class Writer:
         with self._image(job.size) as image:
             header = image[: job.pieces[0].start if job.pieces else job.size]
             chunk = job.draft.chunk_bytes
+            for piece in job.pieces if job.finite else ():
+                check_finite(piece, image, chunk)
             index = CheckpointIndex(tensors=tuple(entry_of(piece, image, chunk) for piece in job.pieces))
             stored = self._put(job.prefix, object_name(self._config.rank), image)
             header_size, header_digest = len(header), digest_of(header)
