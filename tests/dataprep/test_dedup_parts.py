@@ -6,6 +6,7 @@ import itertools
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ IMPLEMENTATIONS = [minhash.minhash_version(), "numpy 1"]
 
 
 def sets_of(texts: list[str], size: int = 5) -> list[np.ndarray]:
-    values, offsets = Shingler(size).shingle(texts)
+    values, offsets = Shingler(size).shingle(pa.array(texts, pa.string()))
     return [shingle_set(values[a:b]) for a, b in itertools.pairwise(offsets)]
 
 
@@ -36,6 +37,15 @@ def sets_of(texts: list[str], size: int = 5) -> list[np.ndarray]:
 def test_shingles_are_told_apart_as_words_are(texts, size):
     for text, found in zip(texts, sets_of(texts, size), strict=True):
         assert len(found) == len(shingles(text, size))
+
+
+@given(st.lists(st.text(alphabet="ab \n\t\x1c\x85\u3000é", max_size=12), max_size=8))
+def test_words_are_those_of_str_split_whatever_parts_them(texts):
+    values, bounds = Shingler(1).shingle(pa.array(texts, pa.string()))
+    assert np.diff(bounds).tolist() == [len(text.split()) for text in texts]
+    names = dict(zip((word for text in texts for word in text.split()), values.tolist(), strict=True))
+    assert len(set(names.values())) == len(names)
+    assert [names[word] for text in texts for word in text.split()] == values.tolist()
 
 
 @given(st.lists(WORDS.filter(bool), min_size=2, max_size=5))
@@ -63,7 +73,7 @@ def test_sketches_estimate_jaccard(implementation):
     rng = random.Random(7)
     text = " ".join(f"w{rng.getrandbits(20)}" for _ in range(3000))
     texts = [text, *(edited(text, edits, rng) for edits in (10, 60, 150, 400))]
-    values, offsets = Shingler(5).shingle(texts)
+    values, offsets = Shingler(5).shingle(pa.array(texts, pa.string()))
     sketches = minhash.sketch(values, offsets, 512, implementation)
     found = sets_of(texts)
     for other in range(1, len(texts)):
@@ -75,7 +85,7 @@ def test_sketches_estimate_jaccard(implementation):
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_equal_documents_have_equal_sketches_whatever_is_beside_them(implementation):
     texts = ["one two three", *[f"some text number {i} of several" for i in range(5)], "one two three"]
-    values, offsets = Shingler(5).shingle(texts)
+    values, offsets = Shingler(5).shingle(pa.array(texts, pa.string()))
     sketches = minhash.sketch(values, offsets, 128, implementation)
     assert np.array_equal(sketches[0], sketches[-1])
     assert not np.array_equal(sketches[0], sketches[1])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opt_dataprep import pieces
 from opt_dataprep.errors import BadInput, TokenizerMismatch
-from opt_dataprep.steps.normalise import decode, utf8
+from opt_dataprep.steps.normalise import decode, utf8, whitespace
 from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder, check_agreement
 from opt_dataprep.tokens.training import train_vocabulary
 from opt_dataprep.tokens.vocabulary import byte_characters, parse_vocabulary, write_vocabulary
@@ -79,6 +83,47 @@ def test_both_encoders_agree_on_any_text(opt):
         check_agreement(clean, fast.encode(clean), reference.encode(clean))
 
     agree()
+
+
+BLANKS = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
+
+
+@pytest.mark.unit
+def test_a_column_is_encoded_as_its_texts_are(opt):
+    """Pieces of regular texts, whole texts among them that are not, and blanks of every kind at every place."""
+    fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(st.text(alphabet="aB1'.é日\n\n   " + BLANKS, max_size=25), max_size=6))
+    def agree(texts):
+        ids, bounds = fast.encode_column(pa.array(texts, pa.string()))
+        assert ids.dtype == np.uint16
+        for text, (start, end) in zip(texts, pairwise(bounds), strict=True):
+            check_agreement(text, ids[start:end], reference.encode(text))
+
+    agree()
+    texts = library_texts(12)
+    regular = [whitespace(text) for text in texts]
+    column = pa.array([*texts, *regular, ""], pa.string()).slice(1)
+    ids, bounds = fast.encode_column(column)
+    for text, (start, end) in zip(column.to_pylist(), pairwise(bounds), strict=True):
+        check_agreement(text, ids[start:end], reference.encode(text))
+
+
+@pytest.mark.unit
+def test_a_column_is_encoded_alike_when_little_can_be_remembered(opt, monkeypatch):
+    texts = pa.array([whitespace(text) for text in library_texts(8)])
+    wanted, bounds = FastEncoder(opt).encode_column(texts)
+    monkeypatch.setattr(pieces, "REMEMBERED", 300)
+    fast = FastEncoder(opt)
+    for row in range(len(texts)):
+        assert np.array_equal(fast.encode_column(texts.slice(row, 1))[0], wanted[bounds[row] : bounds[row + 1]])
+
+
+@pytest.mark.unit
+def test_arrow_and_python_take_the_same_blanks_off_the_end():
+    texts = ["a" + chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    assert pc.utf8_rtrim_whitespace(pa.array(texts)).to_pylist() == [text.rstrip() for text in texts]
 
 
 @pytest.mark.unit

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from opt_api.canonical import digest
@@ -55,8 +56,7 @@ def _sets(
     rows = candidates["number"].astype(np.int64) - bases(preparation)[part]
     for first, batch in read_texts(preparation, commits_of(preparation, "read")[part], ["bytes", "text"]):
         inside = rows[(rows >= first) & (rows < first + batch.num_rows)] - first
-        texts = [batch["text"][int(row)].as_py() for row in inside]
-        shingles, offsets = shingler.shingle(texts)
+        shingles, offsets = shingler.shingle(batch["text"].take(pa.array(inside, pa.int64())))
         for at, row in enumerate(inside):
             yield batch["bytes"][int(row)].as_py(), shingle_set(shingles[offsets[at] : offsets[at + 1]])
 

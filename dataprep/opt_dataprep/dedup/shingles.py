@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from opt_dataprep.packing.permutation import mix
+from opt_dataprep.pieces import LINE_END, Column, Pieces, by_text, look_up
 
-_MEMO = 200_000
-"""Words whose hashes are remembered; natural text has few different ones."""
 _KEYS_SEED = 0x51A6
-
-
-class _WordHashes(dict[str, int]):
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _MEMO:
-            self.clear()
-        value = self[word] = xxhash.xxh3_64_intdigest(word.encode())
-        return value
 
 
 @dataclass
@@ -33,19 +25,20 @@ class Shingler:
     """
 
     words: int
-    _hashes: _WordHashes = field(default_factory=_WordHashes)
+    _known: dict[bytes, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Odd keys, one for each place, so that the order of words counts.
         self._keys = mix(np.arange(self.words, dtype=np.uint64) + np.uint64(_KEYS_SEED)) | np.uint64(1)
 
-    def shingle(self, texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return the shingles of all texts end to end, repeats included, and where each text's begin, and the end."""
-        split = [text.split() for text in texts]
-        counts = np.array([len(words) for words in split], np.int64)
-        every = [word for words in split for word in words]
-        values = np.fromiter(map(self._hashes.__getitem__, every), np.uint64, len(every))
-        begins = np.cumsum(counts) - counts
+    def shingle(self, texts: Any) -> Column[np.uint64]:
+        """Return the shingles of a string column end to end, repeats included, and where each text's begin.
+
+        Args:
+            texts: An Arrow string array without nulls.
+        """
+        values, bounds = by_text(texts, self._words, lambda text: _hashes(map(str.encode, text.split())))
+        counts, begins = np.diff(bounds), bounds[:-1]
         mixed = self._windows(values)
         for row in np.flatnonzero((counts < self.words) & (counts > 0)):
             short = values[begins[row] : begins[row] + counts[row]]
@@ -55,12 +48,28 @@ class Shingler:
         places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - begins, kept)
         return mix(mixed[places]), offsets
 
+    def _words(self, pieces: Pieces) -> Column[np.uint64]:
+        """Hashes of the words of regular texts: all pieces but the line ends."""
+        indices = pieces.indices.to_numpy()
+        is_word = np.array([piece != LINE_END for piece in pieces.distinct], bool)[indices]
+        bounds = np.concatenate(([0], np.cumsum(is_word)))[pieces.bounds]
+        found = look_up(self._known, pieces.distinct, lambda new: map(xxhash.xxh3_64_digest, map(bytes.strip, new)))
+        return _numbers(found)[indices[is_word]], bounds
+
     def _windows(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Weighted sums of `words` values from each place on; those that run off the end are never used."""
         sums: NDArray[np.uint64] = values * self._keys[0]
         for at in range(1, min(self.words, len(values))):
             sums[:-at] += values[at:] * self._keys[at]
         return sums
+
+
+def _hashes(words: Iterable[bytes]) -> NDArray[np.uint64]:
+    return _numbers(map(xxhash.xxh3_64_digest, words))
+
+
+def _numbers(digests: Iterable[bytes]) -> NDArray[np.uint64]:
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
 def shingle_set(shingles: NDArray[np.uint64]) -> NDArray[np.uint64]:

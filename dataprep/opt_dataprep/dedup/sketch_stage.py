@@ -44,7 +44,7 @@ def _run(task: Task) -> dict[str, Any]:
     shingler = Shingler(near.shingle_words)
     keys, sizes = [np.zeros((near.bands, 0), np.uint64)], [np.zeros(0, np.int64)]
     for _, batch in read_texts(preparation, commits_of(preparation, "read")[task.index], ["text"]):
-        shingles, offsets = shingler.shingle([str(text) for text in batch["text"].to_pylist()])
+        shingles, offsets = shingler.shingle(batch["text"])
         made = sketch(shingles, offsets, near.bands * near.rows, preparation.plan.code["minhash"])
         keys.append(band_keys(made, near.bands, near.rows))
         sizes.append(np.diff(offsets))

@@ -17,8 +17,6 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = bytes(sorted({*range(0x20), 0x7F} - {*b"\t\n\r\f"}))
 _OTHER_BLANKS = re.compile("[\xa0\u2000-\u200a\u202f\u205f\u3000]")
 _OTHER_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
-_RUNS = re.compile(" {2,}")
-_GAPS = re.compile("\n{3,}")
 
 
 def decode(content: bytes | str) -> tuple[str, bool]:
@@ -57,8 +55,15 @@ def whitespace(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").replace("\t", " ")
     if not text.isascii():
         text = _OTHER_LINE_ENDS.sub("\n", _OTHER_BLANKS.sub(" ", text))
-    text = _RUNS.sub(" ", text).replace(" \n", "\n").replace("\n ", "\n")
-    return _GAPS.sub("\n\n", text).strip()
+    text = _shortened(text, "  ").replace(" \n", "\n").replace("\n ", "\n")
+    return _shortened(text, "\n\n\n").strip()
+
+
+def _shortened(text: str, run: str) -> str:
+    """Take a character from each such run until there is none; each pass halves the longest ones, or nearly."""
+    while run in text:
+        text = text.replace(run, run[:-1])
+    return text
 
 
 NORMALISATIONS: dict[Normalisation, Callable[[str], str]] = {

@@ -5,15 +5,18 @@ Both take every text as plain text: a document that contains "</s>" does not end
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import tiktoken
 import tokenizers
 from numpy.typing import NDArray
 
 from opt_dataprep.errors import TokenizerMismatch
+from opt_dataprep.pieces import LINE_END, Column, Pieces, by_text, look_up
 from opt_dataprep.tokens.vocabulary import SPECIAL, Vocabulary, byte_characters
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -28,7 +31,11 @@ class Encoder(Protocol):
 
 
 class FastEncoder:
-    """tiktoken's core over ranks made from the merges, and a table from its ranks to the vocabulary's ids."""
+    """tiktoken's core over ranks made from the merges, and a table from its ranks to the vocabulary's ids.
+
+    GPT-2's rule never joins what a single blank or line end parts, so whole columns are encoded piece by piece, each
+    distinct piece once (`opt_dataprep.pieces`).
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         byte_of = byte_characters()
@@ -41,6 +48,27 @@ class FastEncoder:
         ranks = {raw(token): rank for rank, token in enumerate(tokens)}
         self._core = tiktoken.Encoding("opt", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
         self._ids = np.array([vocabulary.ids[token] for token in tokens], np.uint16)
+        self._line_end = ranks[LINE_END]
+        self._known: dict[bytes, bytes] = {}
+
+    def encode_column(self, texts: Any) -> Column[np.uint16]:
+        """Return the ids of a string column (no nulls) end to end, and where each text's begin, and the end."""
+        return by_text(texts, self._of_pieces, self.encode)
+
+    def _of_pieces(self, pieces: Pieces) -> Column[np.uint16]:
+        every = pa.array(look_up(self._known, pieces.distinct, self._of_distinct), pa.binary()).take(pieces.indices)
+        buffers: list[Any] = every.buffers()
+        ends = np.frombuffer(buffers[1] or bytes(4), np.int32)[: len(every) + 1].astype(np.int64) // 2
+        return np.frombuffer(buffers[2] or b"", "<u2")[: ends[-1]].astype(np.uint16, copy=False), ends[pieces.bounds]
+
+    def _of_distinct(self, pieces: list[bytes]) -> Iterator[bytes]:
+        """Ids of each piece, two bytes each: all are encoded in one text, where a line end parts them."""
+        text = b"".join(piece + LINE_END for piece in pieces if piece != LINE_END).decode()
+        ranks = np.array(self._core.encode_ordinary(text), np.uint32)
+        ids, ends = self._ids[ranks].astype("<u2").tobytes(), np.flatnonzero(ranks == self._line_end).tolist()
+        found = (ids[2 * (start + 1) : 2 * end] for start, end in pairwise([-1, *ends]))
+        line_end = int(self._ids[self._line_end]).to_bytes(2, "little")
+        return (line_end if piece == LINE_END else next(found) for piece in pieces)
 
     def encode(self, text: str) -> NDArray[np.uint16]:
         """See `Encoder.encode`."""

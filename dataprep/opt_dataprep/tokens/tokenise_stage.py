@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from opt_dataprep.dedup.drops import KINDS, REASONS, dropped_rows, drops_digest
-from opt_dataprep.steps.documents import read_texts
+from opt_dataprep.steps.documents import digest_halves, read_texts
 from opt_dataprep.steps.exclusions import EXCLUDED, Exclusions, to_ipc
 from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder, check_agreement
 from opt_dataprep.tokens.tokenizer_stage import load_vocabulary
@@ -36,6 +36,7 @@ SCHEMA = pa.schema(
 )
 """One row a document: its tokens, </s> included, its text in bytes, half its digest, and its place in the source."""
 _COLUMNS = ["slice", "position", "length", "bytes", "digest", "text"]
+_SAMPLE = ["slice", "position", "length", "text"]
 
 
 def _inputs(preparation: Preparation, index: int) -> dict[str, Any]:
@@ -64,59 +65,62 @@ def encoders(preparation: Preparation) -> tuple[FastEncoder, ReferenceEncoder]:
 def _run(task: Task) -> dict[str, Any]:
     fast, reference = encoders(task.preparation)
     exclusions = Exclusions()
-    rows: list[tuple[int, ...]] = []
-    total = size = checked = 0
-    end = np.array([END_OF_DOCUMENT], np.uint16)
+    tables = [SCHEMA.empty_table()]
+    checked = 0
     with anonymous_file() as (file, path):
-        for found in _survivors(task.preparation, task.index, exclusions):
-            ids = fast.encode(found.text)
-            if not rows or found.hash < ORACLE_SHARE * 2.0**64:
-                check_agreement(found.text, ids, reference.encode(found.text))
+        for batch in _survivors(task.preparation, task.index, exclusions):
+            texts = pc.utf8_rtrim_whitespace(batch["text"])
+            ids, bounds = fast.encode_column(texts)
+            hashes = digest_halves(cast("list[bytes]", batch["digest"].to_pylist()))[1]
+            for row in _sampled(hashes, first=not checked):
+                text = texts[row].as_py()
+                check_agreement(text, ids[bounds[row] : bounds[row + 1]], reference.encode(text))
                 checked += 1
-            file.write(ids.data)
-            file.write(end.data)
-            rows.append((len(ids) + 1, found.bytes, found.hash, *found.place))
-            total += len(ids) + 1
-            size += found.bytes
+            file.write(np.insert(ids, bounds[1:], np.uint16(END_OF_DOCUMENT)).data)
+            tables.append(_rows(batch, np.diff(bounds) + 1, hashes))
         file.flush()
         task.emit(TOKENS, path)
-    columns: list[Any] = list(zip(*rows, strict=True)) or [() for _ in SCHEMA]
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    table = pa.concat_tables(tables).combine_chunks()
     task.emit(DOCUMENTS, [to_ipc(table)])
     task.emit(EXCLUDED, [exclusions.to_arrow()])
-    lengths = Counter(str(tokens.bit_length() - 1) for tokens, *_ in rows)
+    tokens = table["tokens"].to_numpy().astype(np.int64)
+    lengths = np.bincount(np.frexp(tokens)[1])
     return {
-        "documents": len(rows),
-        "tokens": total,
-        "bytes": size,
+        "documents": len(table),
+        "tokens": int(tokens.sum()),
+        "bytes": int(table["bytes"].to_numpy().astype(np.int64).sum()),
         "checked": checked,
-        "lengths": dict(sorted(lengths.items())),
+        "lengths": {str(bits - 1): int(lengths[bits]) for bits in np.flatnonzero(lengths).tolist()},
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A kept document: its text without blanks at the end, half its digest, and (slice, position, length)."""
-
-    text: str
-    bytes: int
-    hash: int
-    place: tuple[int, int, int]
+def _sampled(hashes: NDArray[np.uint64], *, first: bool) -> list[int]:
+    """Rows whose encoding the reference checks."""
+    chosen = hashes < np.uint64(int(ORACLE_SHARE * 2.0**64))
+    if first:
+        chosen[:1] = True
+    return [int(row) for row in np.flatnonzero(chosen)]
 
 
-def _survivors(preparation: Preparation, index: int, exclusions: Exclusions) -> Iterator[_Found]:
+def _rows(batch: pa.RecordBatch, tokens: NDArray[np.int64], hashes: NDArray[np.uint64]) -> pa.Table:
+    columns: dict[str, Any] = {name: batch[name] for name in ("bytes", "slice", "position", "length")}
+    columns |= {"tokens": pa.array(tokens.astype(np.uint32)), "hash": pa.array(hashes)}
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _survivors(preparation: Preparation, index: int, exclusions: Exclusions) -> Iterator[pa.RecordBatch]:
     """Yield the kept documents of a part; samples of the dropped ones go to `exclusions`."""
     dropped = dropped_rows(preparation, index)
     reasons = {int(row): REASONS[KINDS[kind]] for row, kind in dropped.tolist()}
     for first, batch in read_texts(preparation, commits_of(preparation, "read")[index], _COLUMNS):
-        columns = batch.to_pydict()
-        for at, text in enumerate(columns["text"]):
-            place = (columns["slice"][at], columns["position"][at], columns["length"][at])
-            if first + at in reasons:
-                exclusions.add(*place, reasons[first + at], text)
-            else:
-                hashed = int.from_bytes(columns["digest"][at][8:], "big")
-                yield _Found(text.rstrip(), columns["bytes"][at], hashed, place)
+        keep = np.ones(batch.num_rows, bool)
+        for row in range(first, first + batch.num_rows):
+            if row in reasons:
+                keep[row - first] = False
+                number, position, length, text = (batch[name][row - first].as_py() for name in _SAMPLE)
+                exclusions.add(number, position, length, reasons[row], text)
+        if keep.any():
+            yield batch if keep.all() else batch.filter(pa.array(keep))
 
 
 TOKENISE = Stage("tokenise", "tokens", lambda preparation: len(preparation.plan.parts), _inputs, _run)

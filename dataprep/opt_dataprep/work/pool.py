@@ -87,7 +87,7 @@ class Pool:
             Failed: A task failed; the others were stopped.
             WorkerLost: Workers died on one task `MAX_LOSSES` times.
         """
-        tasks: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        tasks: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
         for what in whats:
             tasks.put((what, 0))
         faults: list[Exception] = []
@@ -95,21 +95,21 @@ class Pool:
         left = [len(whats)]
 
         def serve(slot: int) -> None:
-            while left[0] and not faults:
-                try:
-                    what, losses = tasks.get(timeout=0.05)
-                except queue.Empty:
-                    continue
+            while left[0] and not faults and (task := tasks.get()):
+                what, losses = task
                 answer = self._workers[slot].ask(stage, what)
                 with lock:
                     if answer is None:
                         self._lost(slot, stage, what, losses, tasks, faults)
-                        continue
-                    left[0] -= 1
-                    if "error" in answer:
-                        faults.append(Failed(answer["error"], answer["message"]))
                     else:
-                        told(answer)
+                        left[0] -= 1
+                        if "error" in answer:
+                            faults.append(Failed(answer["error"], answer["message"]))
+                        else:
+                            told(answer)
+                    if faults or not left[0]:
+                        for _ in self._workers:
+                            tasks.put(None)  # wakes those who wait for a task
 
         threads = [threading.Thread(target=serve, args=(slot,), daemon=True) for slot in range(len(self._workers))]
         for thread in threads:

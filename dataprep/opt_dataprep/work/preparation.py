@@ -21,12 +21,14 @@ class Preparation:
         prefix: Folder in it; ends without a slash.
         plan: The plan.
         indexes: Stage indexes read so far.
+        digests: Digests of the results of whole stages, made so far.
     """
 
     store: Store
     prefix: str
     plan: DataprepPlan
     indexes: dict[str, StageIndex] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.identity = self.plan.digest()

@@ -52,7 +52,10 @@ def _index(preparation: Preparation, stage: Stage) -> StageIndex:
 
 def results_digest(preparation: Preparation, name: str) -> str:
     """Digest of a stage's results: all objects and facts of all its tasks."""
-    return digest_of([[c.facts, [o.digest for o in c.objects]] for c in commits_of(preparation, name)])
+    if name not in preparation.digests:
+        results = [[c.facts, [o.digest for o in c.objects]] for c in commits_of(preparation, name)]
+        preparation.digests[name] = digest_of(results)
+    return preparation.digests[name]
 
 
 def result_digest(preparation: Preparation, name: str, index: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from opt_api.documents.exit_report import EXIT_CODES, ExitCause
 from opt_dataprep.errors import DataprepError, NoScratch
+from opt_dataprep.work.memory import give_memory_back
 from opt_dataprep.work.preparation import Preparation, load_preparation
 from opt_dataprep.work.stage import run_task
 from opt_dataprep.work.table import BY_NAME
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=int(os.environ.get("JOB_COMPLETION_INDEX", "0")))
     parser.add_argument("--completions", type=int, default=1)
     options = parser.parse_args(arguments)
+    give_memory_back()
     preparation = load_preparation(open_store(options.store), options.plan)
     if options.stage is None:
         return _serve(preparation)
