@@ -1,0 +1,283 @@
+"""A cluster's other half in memory: scheduler, kubelets, Job controller, and a run with its coordinator and store.
+
+The coordinator here follows the rules of `opt_runtime` as far as the operator can see them: it hears agents, starts
+attempts, swaps hosts that two sources call lost, saves and stops when told, and remembers everything in its journal.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from opt_api.documents.preparation_report import PreparationReport
+from opt_operator.core.snapshot import Key
+from opt_operator.core.views import CoordinatorReport, PodView
+from support.opmodel.api import ModelApi, Object
+
+NS = "team"
+STAGES = ("read", "pack")
+DIGEST = "sha256:" + "1" * 64
+NOTICED_S = 8
+
+
+@dataclass
+class Journal:
+    """What the run keeps in its store: it outlives every pod and every object of the cluster."""
+
+    phase: str = "none"
+    attempt: int = 0
+    step: int = 0
+    paused_for: str | None = None
+    suspend: bool = False
+    gang: tuple[str, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)
+    dataset: bool = False
+
+
+@dataclass
+class World:
+    """Everything but the operator; one `tick` is one second."""
+
+    api: ModelApi
+    hosts: int = 2
+    total_steps: int = 1000
+    journal: Journal = field(default_factory=Journal)
+    lost: dict[str, int] = field(default_factory=dict)
+    heard: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+    fail_stage: dict[str, int] = field(default_factory=dict)
+    clock: int = 0
+    told: list[str] = field(default_factory=list)
+
+    def add_nodes(self, count: int) -> None:
+        for number in range(1, count + 1):
+            self.api.put_new("Node", {
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": f"n{number}", "labels": {}},
+                "spec": {"providerID": f"cloud://machine-{number}"},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            })  # fmt: skip
+
+    def tick(self) -> None:
+        self.clock += 1
+        self.api.now += timedelta(seconds=1)
+        self._notice_lost_nodes()
+        for pod in self.api.of("Pod"):
+            self._kubelet(pod)
+        for job in self.api.of("Job"):
+            self._job(job)
+        self._coordinate()
+
+    def lose(self, node: str) -> None:
+        self.lost[node] = self.clock
+
+    # kubelets and scheduler
+
+    def _notice_lost_nodes(self) -> None:
+        for name, since in self.lost.items():
+            if self.clock - since >= NOTICED_S and ("Node", "", name) in self.api.objects:
+                self.api.edit("Node", "", name, lambda n: n["status"].update(
+                    conditions=[{"type": "Ready", "status": "Unknown"}]))  # fmt: skip
+
+    def _kubelet(self, pod: Object) -> None:
+        meta, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+        where = spec.get("nodeName")
+        if where in self.lost:
+            return
+        if "deletionTimestamp" in meta:
+            if where:
+                self.api.remove("Pod", NS, meta["name"], 0)
+            return
+        if not where:
+            self._schedule(pod)
+        elif status.get("phase", "Pending") == "Pending" and self._may_start(pod):
+            self._set(pod, phase="Running", podIP=f"10.0.0.{len(meta['name'])}", containerStatuses=[
+                {"name": "main", "ready": True, "state": {"running": {}}}])  # fmt: skip
+
+    def _may_start(self, pod: Object) -> bool:
+        if pod["metadata"]["labels"].get("opt-operator.io/slot") is None:
+            return True
+        return bool(pod["metadata"].get("annotations", {}).get("opt-operator.io/hardware"))
+
+    def _schedule(self, pod: Object) -> None:
+        terms = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+        avoid = str(terms)
+        taken = [other["spec"].get("nodeName") for other in self.api.of("Pod") if "deletionTimestamp" not in other["metadata"]
+                 and other.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+                 and "opt-operator.io/slot" in other["metadata"]["labels"]]  # fmt: skip
+        free = [
+            n["metadata"]["name"]
+            for n in self.api.of("Node")
+            if n["metadata"]["name"] not in self.lost
+            and not n["spec"].get("unschedulable")
+            and f"'{n['metadata']['name']}'" not in avoid
+        ]
+        is_host = "opt-operator.io/slot" in pod["metadata"]["labels"]
+        free = [name for name in free if not is_host or name not in taken]
+        if free:
+            self.api.edit("Pod", NS, pod["metadata"]["name"], lambda p: p["spec"].update(nodeName=free[0]))
+        else:
+            self._set(pod, conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                                        "message": "0 nodes are available"}])  # fmt: skip
+
+    def _set(self, pod: Object, **status: Any) -> None:
+        self.api.edit("Pod", NS, pod["metadata"]["name"], lambda p: p.setdefault("status", {}).update(status))
+
+    def end(self, name: str, code: int, message: str = "") -> None:
+        """A container of a pod ends."""
+        phase = "Succeeded" if code == 0 else "Failed"
+        end = {"exitCode": code, "message": message, "finishedAt": self.api.stamp()}
+        states = [{"name": "main", "state": {"terminated": end}}]
+        self.api.edit("Pod", NS, name, lambda p: p.setdefault("status", {}).update(phase=phase, containerStatuses=states))
+
+    # Jobs
+
+    def _job(self, job: Object) -> None:
+        name, status = job["metadata"]["name"], job.get("status", {})
+        if status.get("conditions") or job["spec"].get("suspend"):
+            return
+        pod = f"{name}-0"
+        if ("Pod", NS, pod) not in self.api.objects:
+            meta = copy.deepcopy(job["spec"]["template"]["metadata"])
+            owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+            self.api.put_new("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": copy.deepcopy(job["spec"]["template"]["spec"]),
+                                     "metadata": {**meta, "name": pod, "namespace": NS, "ownerReferences": [owner]}})  # fmt: skip
+            return
+        found = self.api.objects["Pod", NS, pod]
+        if found.get("status", {}).get("phase") != "Running":
+            return
+        stage = job["metadata"]["labels"].get("opt-operator.io/stage", "evaluation")
+        code = self.fail_stage.get(stage, 0)
+        if code == 69:
+            del self.fail_stage[stage]
+        self.end(pod, code, self._report(stage) if code == 0 else f"stage {stage} says no")
+        kind = "Complete" if code == 0 else "Failed"
+        done = {"conditions": [{"type": kind, "status": "True", "message": f"exit code {code}"}], "succeeded": int(not code)}
+        self.api.edit("Job", NS, name, lambda j: j.update(status=done))
+
+    def _report(self, stage: str) -> str:
+        if stage == STAGES[-1]:
+            self.journal.dataset = True
+        done = self.journal.dataset
+        report = PreparationReport(
+            plan="data/1/plan.json", stages=() if done else STAGES,
+            dataset="s3://bucket/data/1/manifest.json" if done else None, manifest_digest=DIGEST if done else None,
+        )  # fmt: skip
+        return report.to_bytes().decode()
+
+    # the run
+
+    def _coordinate(self) -> None:
+        for pod in self._hosts():
+            if pod["spec"]["nodeName"] not in self.lost:
+                self.heard[pod["metadata"]["name"]] = self.clock
+        leader = self.coordinator()
+        if leader is None:
+            return
+        j, good = self.journal, self._good()
+        if j.phase == "completed":
+            self._complete(leader)
+        elif j.suspend:
+            if j.phase == "running":
+                j.phase, j.paused_for, j.gang = "paused", "Suspended", ()
+        elif j.phase == "running":
+            self._step(good)
+        elif len(good) >= self.hosts and (j.phase == "none" or j.paused_for in ("Suspended", "SparesSpent")):
+            j.phase, j.paused_for, j.attempt, j.gang = "running", None, j.attempt + 1, tuple(good[: self.hosts])
+
+    def _step(self, good: list[str]) -> None:
+        j = self.journal
+        if not all(host in good for host in j.gang):
+            out = [host for host in j.gang if host not in good]
+            if not all(self._confirmed(host) for host in out):
+                return
+            j.attempt += 1
+            stay = [*(h for h in j.gang if h in good), *(h for h in good if h not in j.gang)]
+            j.gang = tuple(stay[: self.hosts])
+            if len(j.gang) < self.hosts:
+                j.phase, j.paused_for, j.gang = "paused", "SparesSpent", ()
+            return
+        j.step += 1
+        if j.step >= self.total_steps:
+            j.phase = "completed"
+
+    def _complete(self, leader: str) -> None:
+        self.end(leader, 0)
+        for pod in self._hosts():
+            if pod["spec"]["nodeName"] not in self.lost:
+                self.end(pod["metadata"]["name"], 0)
+
+    def _confirmed(self, host: str) -> bool:
+        """Gone by a second source: the machine refuses connections, or the operator said so."""
+        pod = self.api.objects.get(("Pod", NS, host))
+        on_living = pod is not None and pod["spec"].get("nodeName") not in self.lost
+        vanished = pod is None and not self.was_on_lost(host)
+        return on_living or vanished or host in self.gone
+
+    def was_on_lost(self, host: str) -> bool:
+        last = [d for _, _, kind, d in self.api.log if kind == "Pod" and d["metadata"]["name"] == host]
+        return bool(last) and last[-1]["spec"].get("nodeName") in self.lost
+
+    def _hosts(self) -> list[Object]:
+        return [
+            pod
+            for pod in self.api.of("Pod")
+            if "opt-operator.io/slot" in pod["metadata"]["labels"] and pod.get("status", {}).get("phase") == "Running"
+        ]
+
+    def _good(self) -> list[str]:
+        """Agents the coordinator heard a moment ago."""
+        return sorted(name for name, at in self.heard.items() if self.clock - at < 2)
+
+    def coordinator(self) -> str | None:
+        """Name of the coordinator that leads: the newest that runs on a living node."""
+        found = [
+            pod
+            for pod in self.api.of("Pod")
+            if pod["metadata"]["labels"].get("opt-operator.io/role") == "coordinator"
+            and pod.get("status", {}).get("phase") == "Running"
+            and pod["spec"]["nodeName"] not in self.lost
+        ]
+        newest = max(found, key=lambda p: int(p["metadata"]["labels"]["opt-operator.io/attempt"]), default=None)
+        return newest["metadata"]["name"] if newest else None
+
+    # what the operator hears and says
+
+    def newest(self, key: Key) -> CoordinatorReport | None:
+        if self.coordinator() is None:
+            return None
+        j = self.journal
+        agents = [
+            {"host": name, "hardware": f"hw-{name}", "silentSeconds": float(self.clock - at), "gone": self.gone.get(name, ""),
+             "state": "Suspect" if name in self.gone else "InUse" if name in j.gang else "Spare"}
+            for name, at in sorted(self.heard.items())
+            if self.clock - at < 60
+        ]  # fmt: skip
+        workers = [{"rank": rank, "host": host, "section": "step", "step": j.step} for rank, host in enumerate(j.gang)]
+        return CoordinatorReport.model_validate({
+            "run": "small", "phase": j.phase, "pausedFor": j.paused_for, "attempt": j.attempt,
+            "restarts": max(j.attempt - 1, 0), "step": j.step, "totalSteps": self.total_steps, "loss": 2.0,
+            "agents": agents, "workers": workers, "suspend": j.suspend, "values": j.values,
+        })  # fmt: skip
+
+    async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
+        self.api.before_write(f"tell {path}")
+        self.told.append(path)
+        if self.coordinator() == pod.metadata.name:
+            self._obey(path, dict(body))
+        self.api.after_write(f"tell {path}")
+        return True
+
+    def _obey(self, path: str, body: dict[str, Any]) -> None:
+        j = self.journal
+        if path == "/gone":
+            self.gone[body["host"]] = body["word"]
+        elif path == "/suspend":
+            j.suspend = True
+        elif path == "/resume":
+            j.suspend = False
+        elif path == "/live-change":
+            names = {"optimisation.learningRate": "learningRate", "optimisation.clip": "clip"}
+            j.values |= {names[name]: value for name, value in body["fields"].items()}
