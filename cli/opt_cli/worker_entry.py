@@ -15,8 +15,14 @@ from opt_runtime.rendezvous import join
 from opt_runtime.worker.context import WorkerContext
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.program.config import WorkerConfig
+from opt_trainer.program.rehearsal import rehearse
 from opt_trainer.program.worker import run as train
 from opt_trainer.state import RunIdentity
+
+
+def prepare() -> None:
+    """Have everything at hand that a first step needs, in the process that workers are forked from."""
+    rehearse(Plan.from_bytes(Path(os.environ[PLAN]).read_bytes()))
 
 
 def run(context: WorkerContext) -> ExitReport:

@@ -18,11 +18,14 @@ _COMMAND = (sys.executable, "-m", "opt_trainer.checkpoint.writer")
 class WriterLink:
     """Starts the writer, sends it jobs, collects outcomes. One save is under way at a time.
 
-    The writer is started with the first save, so that it takes no processor time from the first step after a fault. One
-    that died is started anew with the next save; the save it died with has failed.
+    A writer that died is started anew with the next save; the save it died with has failed.
+
+    Args:
+        config: First line to the writer.
+        at_once: Start the writer now; else with the first save.
     """
 
-    def __init__(self, config: WriterConfig) -> None:
+    def __init__(self, config: WriterConfig, *, at_once: bool = True) -> None:
         self._config = config
         self._change = threading.Condition()
         self._pending: int | None = None
@@ -30,7 +33,7 @@ class WriterLink:
         self._outcomes: list[Outcome] = []
         self.durable: Outcome | None = None
         self.fenced = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process = self._start() if at_once else None
 
     @property
     def pending(self) -> int | None:
@@ -101,8 +104,9 @@ class WriterLink:
 
     @property
     def pid(self) -> int:
-        """Process id of the writer; 0 before the first save."""
-        return self._process.pid if self._process else 0
+        """Process id of the writer, which must have been started."""
+        assert self._process is not None
+        return self._process.pid
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

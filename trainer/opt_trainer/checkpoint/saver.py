@@ -45,6 +45,7 @@ class SaveSettings:
         chunk_bytes: Unit of digests.
         peers_deadline_s: How long writers wait for one another.
         finite: Whether a value that is not finite fails the save.
+        at_once: Start the writer now; after a fault it is left to the first save, since the first step is waited for.
     """
 
     architecture: Architecture
@@ -54,6 +55,7 @@ class SaveSettings:
     chunk_bytes: int = CHUNK_BYTES
     peers_deadline_s: float = 1800
     finite: bool = True
+    at_once: bool = True
 
 
 class CheckpointSaver:
@@ -72,7 +74,8 @@ class CheckpointSaver:
                 world_size=identity.world_size,
                 descriptor=self._staging.descriptor,
                 peers_deadline_s=settings.peers_deadline_s,
-            )
+            ),
+            at_once=settings.at_once,
         )
         self._last: int | None = None
         self._layout: tuple[list[object], Image] | None = None

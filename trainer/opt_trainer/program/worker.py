@@ -112,9 +112,11 @@ def _train(life: _Life) -> End:
             loader.fetch(begun.state.step + 1, life.telemetry.progress)
         state, saved = begun.state, begun.saved
         life.progress.step, life.progress.saved_step = state.step, saved.step if saved.manifest else None
-        saver = _saver(life, dataset, saved.manifest)
+        after_fault = config.memory_step is not None
+        saver = _saver(life, dataset, saved.manifest, at_once=not after_fault)
         open_things.callback(saver.close, CLOSE_SECONDS)
-        saver.prepare(tensors)
+        if not after_fault:  # then the first step is worth more than a short first save
+            saver.prepare(tensors)
         parts = Parts(
             train=TrainStep(plan, worker, optimiser),
             evaluation=Evaluation(plan, worker, loader, loader.sources),
@@ -206,12 +208,12 @@ def _from_store(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors:
     return Kept(state, first_save(state, restored.lineage_parent))
 
 
-def _saver(life: _Life, dataset: Dataset, parent: str | None) -> CheckpointSaver:
+def _saver(life: _Life, dataset: Dataset, parent: str | None, *, at_once: bool) -> CheckpointSaver:
     plan = life.config.plan
     lineage = life.identity.lineage.model_copy(update={"dataset": dataset.digest, "parent": parent})
     wanted = plan.checkpointing.export and life.config.rank == 0
     export = ExportRequest(tokenizer=str(dataset.tokenizer()) if wanted else None)
-    settings = SaveSettings(plan.architecture, life.config.store, plan.checkpointing, export=export)
+    settings = SaveSettings(plan.architecture, life.config.store, plan.checkpointing, export=export, at_once=at_once)
     return CheckpointSaver(replace(life.identity, lineage=lineage), settings)
 
 
