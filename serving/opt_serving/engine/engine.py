@@ -60,7 +60,8 @@ class Engine:
         self._scheduler = Scheduler(PagePool(pages), slots, longest, chunk)
         self._orders: queue.SimpleQueue[tuple[Sequence, Deliver] | Sequence | None] = queue.SimpleQueue()
         self._deliver: dict[Sequence, Deliver] = {}
-        self._submitted = 0
+        self._submitted = self._ended = 0
+        self._counting = threading.Lock()
         self._closing = False
         self.passes = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -106,6 +107,8 @@ class Engine:
         self.check(sequence)
         if self._closing:
             raise RuntimeError("the engine is closed")
+        with self._counting:
+            self._submitted += 1
         self._orders.put((sequence, deliver))
 
     def cancel(self, sequence: Sequence) -> None:
@@ -121,8 +124,8 @@ class Engine:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs, waits or is on its way."""
-        return not self._deliver and self._orders.empty()
+        """Whether all that was submitted has ended."""
+        return self._submitted == self._ended
 
     def close(self) -> None:
         """End every sequence with `abort`, end the thread, let go of memory."""
@@ -224,6 +227,7 @@ class Engine:
         self._scheduler.remove(sequence)
         sequence.finish = finish
         self._deliver.pop(sequence)
+        self._ended += 1
 
     def _end(self, ends: Iterable[tuple[Sequence, Finish]]) -> None:
         for sequence, finish in ends:
