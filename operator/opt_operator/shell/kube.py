@@ -118,7 +118,7 @@ class AioKube:
             insecure=not settings.verify_ssl,
             certificate_path=settings.cert_file,
             private_key_path=settings.key_file,
-            token=token.removeprefix("Bearer ") if token else None,
+            token=token.rpartition(" ")[2] if token else None,  # it comes with "Bearer ", in a pod with "bearer "
             expiration=datetime.now(UTC) + TOKEN_FOR if token else None,
         )
 
