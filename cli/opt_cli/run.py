@@ -37,7 +37,7 @@ def run(
     """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
 
     Hosts are process groups. Ctrl-C (or SIGTERM) saves and stops; the same command goes on. Exit code 1 when the run
-    is paused.
+    is paused. With until: Data the data set is prepared and nothing is trained.
     """
     from opt_cli.fault_file import read_faults
     from opt_cli.local_run import Wish, prepare, run_cluster
@@ -51,10 +51,13 @@ def run(
     try:
         training = one_training(file)
         url = store or local_store(training.metadata.name)
+        machine = as_json or not sys.stdout.isatty()
+        if training.spec.until == "Data":
+            _show({"dataset": _dataset(training.spec.data, url, machine)}, machine)
+            return
         planned = read_faults(fault_file) if fault_file else None
         wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults, planned)
         prepared = prepare(wish)
-        machine = as_json or not sys.stdout.isatty()
         dataset = _dataset(wish.training.spec.data, url, machine)
         with screen(prepared.plan, machine) as told:
             outcome = run_cluster(wish, prepared, dataset, told)
@@ -95,4 +98,6 @@ def _dataset(data: object, url: str, machine: bool) -> str:
         with listener(machine) as told:
             return prepare(data, url, workers=min(data.workers, os.cpu_count() or 1), told=told).uri
     except DataprepError as fault:
-        raise click.ClickException(f"{getattr(fault, 'kind', type(fault).__name__)}: {fault}") from fault
+        kind = getattr(fault, "kind", type(fault).__name__)
+        click.echo(f"{kind}: {fault}", err=True)
+        raise SystemExit(BAD_INPUT if kind == "BadInput" else FAILED) from fault

@@ -24,7 +24,7 @@ from opt_dataprep.work.preparation import save_plan
 from opt_dataprep.work.stage import run_task
 from opt_dataprep.work.table import BY_NAME
 from opt_store import open_store
-from support.corpora import as_jsonl, library_texts, read_all, source, spec, written
+from support.corpora import as_jsonl, library_texts, read_all, source, spec, training_file, written
 
 LINES = [f"line {i} of several, each a document of its own" for i in range(50)]
 
@@ -277,20 +277,7 @@ def test_a_full_store_leaves_an_error_and_no_manifest(tmp_path):
     """A real file system of 3 MiB, in a mount namespace of its own."""
     path = written(tmp_path / "a.jsonl", as_jsonl(library_texts(150)))
     (tmp_path / "store").mkdir()
-    resource_file = written(
-        tmp_path / "t.yaml",
-        json.dumps(
-            {
-                "apiVersion": "opt-operator.io/v1alpha1",
-                "kind": "OPTTraining",
-                "metadata": {"name": "full"},
-                "spec": {
-                    "model": {"preset": "opt-125m"},
-                    "data": spec(source(path)).wire(),
-                },
-            }
-        ).encode(),
-    )
+    resource_file = training_file(tmp_path / "t.yaml", spec(source(path)))
     optctl = Path(sys.executable).parent / "optctl"
     script = (
         'mount -t tmpfs -o size=3m none "$1" || exit 99; '

@@ -22,22 +22,11 @@ from opt_dataprep.work.table import STAGES
 from opt_dataprep.work.worker import run_stage
 from opt_store import open_store
 from support import s3
-from support.corpora import library_texts, spec, write_jsonl
+from support.corpora import library_texts, spec, training_file, write_jsonl
 from support.dataset_checker import check, folder_of
 from support.kills import dataset_bytes
 
 OPTCTL = Path(sys.executable).parent / "optctl"
-
-
-def training(path: Path, data) -> Path:
-    document = {
-        "apiVersion": "opt-operator.io/v1alpha1",
-        "kind": "OPTTraining",
-        "metadata": {"name": "pages"},
-        "spec": {"model": {"preset": "opt-125m"}, "data": data.wire()},
-    }
-    path.write_text(json.dumps(document))
-    return path
 
 
 @pytest.fixture
@@ -53,7 +42,7 @@ def data(tmp_path):
 
 @pytest.mark.integration
 def test_the_command_prints_json_lines_and_makes_its_folder(tmp_path, data):
-    file = training(tmp_path / "t.yaml", data)
+    file = training_file(tmp_path / "t.yaml", data)
     done = subprocess.run([OPTCTL, "dataprep", file], cwd=tmp_path, capture_output=True, text=True, check=True)
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert {event["kind"] for event in events} == {"PreparationEvent"}
@@ -66,8 +55,17 @@ def test_the_command_prints_json_lines_and_makes_its_folder(tmp_path, data):
 
 
 @pytest.mark.integration
+def test_run_until_data_prepares_and_trains_nothing(tmp_path, data):
+    file = training_file(tmp_path / "t.yaml", data, until="Data", model={"preset": "opt-175b"})
+    done = subprocess.run([OPTCTL, "run", file], cwd=tmp_path, capture_output=True, text=True, check=True)
+    last = json.loads(done.stdout.splitlines()[-1])
+    check(last["result"]["dataset"])
+    assert {path.name for path in (tmp_path / "runs/pages").iterdir() if not path.name.startswith(".")} == {"data"}
+
+
+@pytest.mark.integration
 def test_the_command_shows_a_table_on_a_terminal(tmp_path, data):
-    file = training(tmp_path / "t.yaml", data)
+    file = training_file(tmp_path / "t.yaml", data)
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "160", "LINES": "60"}
     process = subprocess.Popen([OPTCTL, "dataprep", file], cwd=tmp_path, stdout=theirs, stderr=theirs, env=env)
@@ -97,7 +95,7 @@ def test_the_command_shows_a_table_on_a_terminal(tmp_path, data):
     ],
 )
 def test_bad_input_ends_with_code_two_and_no_traceback(tmp_path, data, change, code, message):
-    file = training(tmp_path / "t.yaml", data)
+    file = training_file(tmp_path / "t.yaml", data)
     document = json.loads(file.read_text())
     change(document)
     file.write_text(json.dumps(document))

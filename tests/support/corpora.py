@@ -70,3 +70,15 @@ def written(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def training_file(path: Path, data: DataSpec, **spec_fields) -> Path:
+    """Write an OPTTraining with this data, as a user's file."""
+    document = {
+        "apiVersion": "opt-operator.io/v1alpha1",
+        "kind": "OPTTraining",
+        "metadata": {"name": "pages"},
+        "spec": {"model": {"preset": "opt-125m"}, "data": data.wire(), **spec_fields},
+    }
+    path.write_text(json.dumps(document))
+    return path
