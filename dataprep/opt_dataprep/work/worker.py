@@ -72,6 +72,11 @@ def _answer(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
         return {"error": type(fault).__name__, "message": traceback.format_exc()}
 
 
+def exit_code(fault: DataprepError | StoreError) -> int:
+    """What a process that ended by this error exits with."""
+    return next(EXIT_CODES[cause] for kind, cause in _CAUSES if isinstance(fault, kind))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `python -m opt_dataprep.work.worker`; exit codes as in `EXIT_CODES`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -90,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(line), flush=True)
     except (DataprepError, StoreError) as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
-        return next(EXIT_CODES[cause] for kind, cause in _CAUSES if isinstance(fault, kind))
+        return exit_code(fault)
     return 0
 
 
