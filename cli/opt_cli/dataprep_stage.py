@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opt_api.documents.plan import Plan
 from opt_api.documents.preparation_report import PreparationReport
+from opt_cli.termination import leave
 from opt_dataprep.errors import DataprepError
 from opt_dataprep.planning import make_plan
 from opt_dataprep.work.driver import PREFIX, find_manifest
@@ -22,7 +23,6 @@ from opt_dataprep.work.worker import exit_code
 from opt_dataprep.work.worker import main as work
 from opt_store import StoreError, open_store
 
-TERMINATION_LOG = Path("/dev/termination-log")
 INDEX = "JOB_COMPLETION_INDEX"
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -60,10 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
         code = work(["--store", given.store, "--plan", given.plan, "--stage", given.stage,
                      "--completions", str(given.completions)])  # fmt: skip
         if code == 0 and os.environ.get(INDEX, "0") == "0":
-            _leave(report(load_preparation(open_store(given.store), given.plan), given.stage))
+            done = report(load_preparation(open_store(given.store), given.plan), given.stage)
+            leave(done.to_bytes().decode())
         return code
     try:
-        _leave(plan_preparation(Plan.from_bytes(Path(given.plan).read_bytes()), given.store))
+        found = plan_preparation(Plan.from_bytes(Path(given.plan).read_bytes()), given.store)
+        leave(found.to_bytes().decode())
     except (DataprepError, StoreError) as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)
         return exit_code(fault)
@@ -81,14 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument("--stage", choices=NAMES, required=True)
     stage.add_argument("--completions", type=int, required=True)
     return parser
-
-
-def _leave(found: PreparationReport) -> None:
-    """On standard output and, in a pod, as the termination message."""
-    text = found.to_bytes().decode()
-    print(text, flush=True)
-    if TERMINATION_LOG.exists():
-        TERMINATION_LOG.write_text(text)
 
 
 if __name__ == "__main__":

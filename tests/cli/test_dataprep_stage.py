@@ -5,7 +5,7 @@ import pytest
 from opt_api.documents.preparation_report import PreparationReport
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
-from opt_cli import dataprep_stage
+from opt_cli import dataprep_stage, termination
 from opt_dataprep.work.driver import prepare
 from support.small_spec import SPEC
 
@@ -18,7 +18,7 @@ def test_stages_as_jobs_make_what_the_local_driver_makes(tmp_path, monkeypatch: 
     (tmp_path / "store").mkdir()
     (tmp_path / "twin").mkdir()
     url = (tmp_path / "store").as_uri()
-    monkeypatch.setattr(dataprep_stage, "TERMINATION_LOG", tmp_path / "termination-log")
+    monkeypatch.setattr(termination, "TERMINATION_LOG", tmp_path / "termination-log")
     (tmp_path / "termination-log").touch()
 
     def said() -> PreparationReport:
