@@ -1,91 +1,73 @@
-"""A trained model and its tokenizer, from a directory or from the newest export of a run."""
+"""A trained model: a directory, a directory in a store, or the newest export of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-
-from opt_api.documents.keys import checkpoints_prefix, export_prefix
+from opt_api.documents.keys import checkpoints_prefix, export_prefix, manifest_key, mark_key
 from opt_cli.stored import stored_run
-from opt_model.decoding import Choice, decode
-from opt_model.exchange import Weights, load
-from opt_model.opt import OPT
-from opt_store import NotFound, Store
+from opt_serving.server.running import Find, Weights
+from opt_serving.weights_cache import fetch, listing, revision_of
+from opt_store import NotFound, Store, open_store
 
-END_OF_DOCUMENT = 2
 CONFIG = "config.json"
 
 
-@contextmanager
-def open_export(source: str, store_url: str | None) -> Iterator[Path]:
-    """The folder itself, or the newest export of the run of that name, fetched to a temporary folder.
+def finder(source: str, store_url: str | None) -> Find:
+    """How the weights of DIR, NAME or s3://... are found, and found to be newer.
 
     Raises:
-        opt_store.StoreError: No such run, or it has no export yet.
+        opt_store.StoreError: There is no such run or store.
     """
-    if store_url is None and (Path(source) / CONFIG).is_file():
-        yield Path(source)
-        return
-    with fetched_export(stored_run(source, store_url), source) as folder:
-        yield folder
+    folder = Path(source)
+    if store_url is None and folder.is_dir() and ((folder / CONFIG).is_file() or not Path("runs", source).is_dir()):
+        return _folder_finder(folder)
+    if source.startswith(("s3://", "file://")):
+        store = open_store(source)
+        return _store_finder(store, lambda: "", source)
+    return run_finder(stored_run(source, store_url), source)
 
 
-@contextmanager
-def fetched_export(store: Store, run: str) -> Iterator[Path]:
-    """The newest export of a run in a temporary folder.
-
-    Raises:
-        opt_store.StoreError: It has none yet, or the store cannot be read.
-    """
-    prefix = newest_export(store, run)
-    with TemporaryDirectory(prefix="opt-generate-") as folder:
-        _fetch(store, f"{export_prefix(prefix)}/", Path(folder))
-        yield Path(folder)
+def run_finder(store: Store, run: str) -> Find:
+    """How the newest export of a run in a store is found."""
+    return _store_finder(store, lambda: f"{export_prefix(newest_export(store, run))}/", store.url)
 
 
 def newest_export(store: Store, run: str) -> str:
-    """Prefix of the newest checkpoint with a whole export; config.json is written last."""
-    keys = [info.key for info in store.list(checkpoints_prefix(run)) if info.key.endswith(f"/export/{CONFIG}")]
-    if not keys:
-        raise NotFound(f"run {run!r}: no checkpoint in {store.url} has an export; let it finish, or set "
-                       "checkpointing.exportEverySteps")  # fmt: skip
-    return keys[-1].removesuffix(f"/export/{CONFIG}")
+    """Prefix of the newest Verified checkpoint with a whole export; config.json is written last.
+
+    Raises:
+        opt_store.NotFound: There is none.
+    """
+    keys = {info.key for info in store.list(checkpoints_prefix(run))}
+    prefixes = sorted(key.removesuffix(f"/export/{CONFIG}") for key in keys if key.endswith(f"/export/{CONFIG}"))
+    good = [
+        prefix
+        for prefix in prefixes
+        if {manifest_key(prefix), mark_key(prefix, "Verified")} <= keys and mark_key(prefix, "Poisoned") not in keys
+    ]
+    if not good:
+        why = f"{len(prefixes)} export(s), none of a Verified checkpoint" if prefixes else "no checkpoint has an export"
+        raise NotFound(f"run {run!r} in {store.url}: {why}; let it finish, or set checkpointing.exportEverySteps")
+    return good[-1]
 
 
-def _fetch(store: Store, prefix: str, folder: Path) -> None:
-    for info in store.list(prefix):
-        store.download(info.key, folder / info.key.removeprefix(prefix))
+def _folder_finder(folder: Path) -> Find:
+    def find(revision: str | None) -> Weights | None:
+        found = folder / CONFIG
+        stamp = f"mtime:{found.stat().st_mtime_ns}" if found.is_file() else "mtime:none"
+        return None if stamp == revision else Weights(folder, str(folder), stamp)
+
+    return find
 
 
-class Speaker:
-    """A model with its byte-level tokenizer."""
+def _store_finder(store: Store, newest: Callable[[], str], root: str) -> Find:
+    def find(revision: str | None) -> Weights | None:
+        prefix = newest()
+        if revision is not None and revision_of(listing(store, prefix), prefix) == revision:
+            return None
+        folder, found = fetch(store, prefix)
+        return Weights(folder, f"{root}/{prefix}".rstrip("/"), found)
 
-    def __init__(self, folder: Path) -> None:
-        weights = Weights.open(folder)
-        self._model = OPT(weights.shape)
-        load(self._model, weights)
-        self._tokenizer = Tokenizer(BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
-        self._tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-        self._tokenizer.decoder = ByteLevelDecoder()
-
-    def continuation(self, prompt: str, count: int, choice: Choice) -> Iterator[str]:
-        """Text that follows the prompt, piece by piece; a piece ends where a character does.
-
-        OPT begins a text with the end-of-document token, as its Hugging Face tokenizer does.
-        """
-        ids = [END_OF_DOCUMENT, *self._tokenizer.encode(prompt).ids]
-        made: list[int] = []
-        told = ""
-        for token in decode(self._model, ids, count, choice, stop=END_OF_DOCUMENT):
-            made.append(token)
-            text = self._tokenizer.decode(made, skip_special_tokens=False)
-            if not text.endswith("\ufffd"):
-                yield text[len(told) :]
-                told = text
+    return find

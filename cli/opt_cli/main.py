@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "batch": "opt_cli.batch",
     "dataprep": "opt_cli.dataprep",
     "generate": "opt_cli.generate",
     "logbook": "opt_cli.logbook",
@@ -15,6 +16,7 @@ COMMANDS = {
     "report": "opt_cli.report",
     "resume": "opt_cli.resume",
     "run": "opt_cli.run",
+    "serve": "opt_cli.serve",
     "set": "opt_cli.set",
     "status": "opt_cli.status",
     "validate": "opt_cli.validate",

@@ -58,14 +58,22 @@ def write_report(store: Store, run: str, output: str | None, prompts: tuple[str,
 
 def samples_of(store: Store, run: str, prompts: tuple[str, ...]) -> list[tuple[str, str]]:
     """What the newest export makes of each prompt; nothing while there is no export."""
-    from opt_cli.exported import Speaker, fetched_export
-    from opt_model.decoding import Choice
+    from opt_cli.exported import run_finder
+    from opt_cli.generate import continuation
+    from opt_serving.engine import Sampling
+    from opt_serving.server.running import open_served
+    from opt_serving.settings import EngineSettings, ServerSettings
+    from opt_serving.text.tokenizer import END
     from opt_store import NotFound
 
     try:
-        with fetched_export(store, run) as folder:
-            speaker = Speaker(folder)
-            choice = Choice(0.7, 40, 0)
-            return [(prompt, "".join(speaker.continuation(prompt, TOKENS, choice))) for prompt in prompts]
+        weights = run_finder(store, run)(None)
     except NotFound:
         return []
+    assert weights is not None
+    served = open_served(weights, ServerSettings(run, EngineSettings(max_sequences=1)))
+    sampling = Sampling(max_tokens=TOKENS, temperature=0.7, top_k=40, seed=0, stop_ids=frozenset({END}))
+    try:
+        return [(prompt, "".join(continuation(served, prompt, sampling, []))) for prompt in prompts]
+    finally:
+        served.engine.close()

@@ -19,6 +19,8 @@ from opt_serving.settings import PAGE
 
 FEW_TOKENS = 48
 """Up to here the kernels' own products are at least as fast as packing the weights for large ones."""
+MANY_TOKENS = 192
+"""From here on a copy of bfloat16 weights in float32 is worth its making."""
 
 
 class NativeComputer:
@@ -82,6 +84,8 @@ class NativeComputer:
         flat_MK = x.reshape(-1, x.shape[-1])
         if matrix.weight.dtype == torch.float32 and len(flat_MK) > FEW_TOKENS:
             return multiply(matrix, x)
+        if matrix.weight.dtype == torch.bfloat16 and len(flat_MK) > MANY_TOKENS:
+            return torch.nn.functional.linear(x, matrix.weight.float(), matrix.bias)
         return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], -1)
 
     def _room(self, wanted: int) -> Tensor:

@@ -22,10 +22,6 @@ BUILT = HERE / "built"
 """Where an image has them."""
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno")
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
-    "avx512-bf16": (
-        frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"}),
-        ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"),
-    ),
     "avx512-vnni": (
         frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}),
         ("-march=x86-64-v4", "-mavx512vnni"),

@@ -24,6 +24,7 @@ typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
 typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 typedef int8_t vb __attribute__((vector_size(LANES)));
+typedef uint8_t vub __attribute__((vector_size(LANES)));
 
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
@@ -75,31 +76,18 @@ struct OpF32 {
   static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * load<vf>(x); }
   static inline float tail(W w, X x) { return w * x; }
 };
-#if defined(__AVX512BF16__)
+// Widened, not multiplied by the processor's bfloat16 instruction: that is no faster than float32 where there are no
+// matrix tiles, and x keeps its precision.
 struct OpBF16 {
   typedef uint16_t W;
-  typedef uint16_t X;
-  typedef vf Acc;
-  static constexpr int STEP = 32;
-  struct Wv { __m512i v; };
-  static inline Wv w(const W *at) { return {_mm512_loadu_si512(at)}; }
-  static inline Acc fma(Acc a, Wv w, const X *x) {
-    return (vf)_mm512_dpbf16_ps((__m512)a, (__m512bh)w.v, (__m512bh)_mm512_loadu_si512(x));
-  }
-  static inline float tail(W w, X x) { return widen1(w) * widen1(x); }
-};
-#else
-struct OpBF16 {
-  typedef uint16_t W;
-  typedef uint16_t X;
+  typedef float X;
   typedef vf Acc;
   static constexpr int STEP = LANES;
   struct Wv { vf v; };
   static inline Wv w(const W *at) { return {widen(load<vh>(at))}; }
-  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * widen(load<vh>(x)); }
-  static inline float tail(W w, X x) { return widen1(w) * widen1(x); }
+  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * load<vf>(x); }
+  static inline float tail(W w, X x) { return widen1(w) * x; }
 };
-#endif
 // x is stored with 128 added, as the processor's instruction multiplies unsigned with signed bytes.
 struct OpI8 {
   typedef int8_t W;
@@ -115,7 +103,6 @@ struct OpI8 {
 #else
   static constexpr int STEP = LANES;
   struct Wv { vi v; };
-  typedef uint8_t vub __attribute__((vector_size(LANES)));
   static inline Wv w(const W *at) { return {__builtin_convertvector(load<vb>(at), vi)}; }
   static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * __builtin_convertvector(load<vub>(x), vi); }
 #endif
@@ -200,30 +187,42 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
   }
 }
 
-// Rows of x in the number format that the weights are multiplied with; `bytes` holds m x k x 4 at most.
-static inline void prepare(const Linear &l, const float *x, int64_t m, void *bytes, float *scale) {
-  if (l.kind == BF16) {
-    uint16_t *to = static_cast<uint16_t *>(bytes);
-    for (int64_t i = 0; i < m * l.k; i++) to[i] = narrow(x[i]);
-  } else if (l.kind == I8) {
-    uint8_t *to = static_cast<uint8_t *>(bytes);
-    for (int64_t r = 0; r < m; r++) {
-      const float *row = x + r * l.k;
-      float top = 0.f;
-      for (int64_t i = 0; i < l.k; i++) top = std::max(top, std::fabs(row[i]));
-      float inverse = top > 0 ? 127.f / top : 0.f;
-      scale[r] = top / 127.f;
-      for (int64_t i = 0; i < l.k; i++) to[r * l.k + i] = uint8_t(int32_t(std::nearbyint(row[i] * inverse)) + 128);
+static inline float largest(const float *x, int64_t count) {
+  vf top = {};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    vf v = (vf)(load<vi>(x + i) & 0x7fffffff);
+    top = v > top ? v : top;
+  }
+  float found = 0.f;
+  for (int j = 0; j < LANES; j++) found = std::max(found, top[j]);
+  for (; i < count; i++) found = std::max(found, std::fabs(x[i]));
+  return found;
+}
+
+// Rows of x as int8 weights are multiplied with: each with a scale of its own, from its largest number.
+static inline void prepare(const Linear &l, const float *x, int64_t m, uint8_t *to, float *scale) {
+  if (l.kind != I8) return;
+  const float round = 12582912.f;  // added and taken away, leaves the nearest whole number
+  for (int64_t r = 0; r < m; r++, x += l.k, to += l.k) {
+    const float top = largest(x, l.k), inverse = top > 0 ? 127.f / top : 0.f;
+    scale[r] = top / 127.f;
+    int64_t i = 0;
+    for (; i + LANES <= l.k; i += LANES) {
+      vf v = (load<vf>(x + i) * inverse + round) - round;
+      vub q = __builtin_convertvector(__builtin_convertvector(v, vi) + 128, vub);
+      std::memcpy(to + i, &q, LANES);
     }
+    for (; i < l.k; i++) to[i] = uint8_t(int32_t((x[i] * inverse + round) - round) + 128);
   }
 }
 
-static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const float *x, const void *prepared,
+static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const float *x, const uint8_t *prepared,
                         const float *scale, float *y, int64_t ldy, bool relu) {
   if (l.kind == F32)
     product<OpF32>(l, from, to, m, x, nullptr, y, ldy, relu);
   else if (l.kind == BF16)
-    product<OpBF16>(l, from, to, m, static_cast<const uint16_t *>(prepared), nullptr, y, ldy, relu);
+    product<OpBF16>(l, from, to, m, x, nullptr, y, ldy, relu);
   else
-    product<OpI8>(l, from, to, m, static_cast<const uint8_t *>(prepared), scale, y, ldy, relu);
+    product<OpI8>(l, from, to, m, prepared, scale, y, ldy, relu);
 }

@@ -49,14 +49,15 @@ template <class F> static void parallel(int threads, int64_t count, F f) {
   f(0, count);
 }
 
-static float *scratch(std::vector<float> &held, int64_t count) {
+template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
   if (int64_t(held.size()) < count) held.resize(count);
   return held.data();
 }
 
 static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
-  static thread_local std::vector<float> bytes, scale;
-  void *prepared = l.kind == F32 ? nullptr : scratch(bytes, m * l.k);
+  static thread_local std::vector<uint8_t> bytes;
+  static thread_local std::vector<float> scale;
+  uint8_t *prepared = scratch(bytes, l.kind == I8 ? m * l.k : 0);
   float *scales = scratch(scale, m);
   prepare(l, x, m, prepared, scales);
   parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {
@@ -64,13 +65,31 @@ static void linear(const Linear &l, int64_t m, const float *x, float *y, bool re
   });
 }
 
+static float sum_of(const float *x, int64_t count) {
+  vf sum = {};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) sum += load<vf>(x + i);
+  float s = total(sum);
+  for (; i < count; i++) s += x[i];
+  return s;
+}
+
+static float square_sum(const float *x, float mean, int64_t count) {
+  vf sum = {};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    vf v = load<vf>(x + i) - mean;
+    sum += v * v;
+  }
+  float s = total(sum);
+  for (; i < count; i++) s += (x[i] - mean) * (x[i] - mean);
+  return s;
+}
+
 static void normalise(const Norm &norm, int64_t m, int64_t width, const float *x, float *y) {
   for (int64_t r = 0; r < m; r++, x += width, y += width) {
-    double sum = 0, square = 0;
-    for (int64_t i = 0; i < width; i++) sum += x[i];
-    const float mean = float(sum / width);
-    for (int64_t i = 0; i < width; i++) square += double(x[i] - mean) * (x[i] - mean);
-    const float inverse = 1.f / std::sqrt(float(square / width) + 1e-5f);
+    const float mean = sum_of(x, width) / float(width);
+    const float inverse = 1.f / std::sqrt(square_sum(x, mean, width) / float(width) + 1e-5f);
     for (int64_t i = 0; i < width; i++) y[i] = (x[i] - mean) * inverse * norm.weight[i] + norm.bias[i];
   }
 }

@@ -64,7 +64,13 @@ async def serve(settings: ServerSettings, find: Find, *, host: str, port: int, w
     """Answer until SIGTERM or SIGINT; returns why it could not, None at a proper end."""
     running = _Running(settings, find, watch=watch)
     config = uvicorn.Config(
-        build_app(settings, running.beside), host=host, port=port, log_level="error", access_log=False, lifespan="on"
+        build_app(settings, running.beside),
+        host=host,
+        port=port,
+        log_level="error",
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=1,
     )
     running.server = _Server(config)
     await running.server.serve()
@@ -151,7 +157,6 @@ class _Running:
     def _stop(self) -> None:
         assert self.server is not None
         self.server.should_exit = True
-        self.server.force_exit = True
 
 
 def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

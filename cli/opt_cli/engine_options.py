@@ -1,0 +1,81 @@
+"""Options that every command with an engine has, and the errors that end it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from opt_cli.dataprep import FAILED
+from opt_cli.plan import BAD_INPUT
+
+if TYPE_CHECKING:
+    from opt_serving.settings import EngineSettings
+
+_OPTIONS = (
+    click.option("--store", help="Store of the run; ./runs/NAME if not given."),
+    click.option("--weights", type=click.Choice(["float32", "bfloat16", "float16", "int8"]), default="float32",
+                 show_default=True, help="Number format of the matrices."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
+    click.option("--threads", type=click.IntRange(1, 1024), help="Threads that compute; all cores if not given."),
+    click.option("--max-sequences", type=click.IntRange(1, 4096), default=64, show_default=True,
+                 help="Sequences decoded together."),
+    click.option("--max-length", type=click.IntRange(1, 131072), help="Tokens of a sequence; the model's positions."),
+    click.option("--kv-cache-bytes", type=click.IntRange(1), help="Room for keys and values."),
+    click.option("--prefill-chunk", type=click.IntRange(16, 65536), default=512, show_default=True,
+                 help="Tokens of prompts in one pass."),
+    click.option("--kernels", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True,
+                 help="Compiled kernels on a cpu."),
+)  # fmt: skip
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets `store` and `engine`, a function that makes the settings."""
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> Any:
+        names = (
+            "weights",
+            "device",
+            "threads",
+            "max_sequences",
+            "max_length",
+            "kv_cache_bytes",
+            "prefill_chunk",
+            "kernels",
+        )
+        own = {name: given.pop(name) for name in names}
+        return command(**given, engine=functools.partial(_settings, own))
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _settings(given: dict[str, Any]) -> EngineSettings:
+    from opt_serving.settings import EngineSettings
+
+    return EngineSettings(
+        weights=given["weights"], device=given["device"], threads=given["threads"] or len(os.sched_getaffinity(0)),
+        max_sequences=given["max_sequences"], max_sequence_length=given["max_length"],
+        kv_cache_bytes=given["kv_cache_bytes"], prefill_chunk_tokens=given["prefill_chunk"], kernels=given["kernels"],
+    )  # fmt: skip
+
+
+@contextmanager
+def told_errors(ctx: click.Context, source: str) -> Iterator[None]:
+    """Turn what is wrong with the source into a message and an exit code."""
+    from opt_store import StoreError
+
+    try:
+        yield
+    except StoreError as fault:
+        click.echo(f"{type(fault).__name__}: {fault}", err=True)
+        ctx.exit(FAILED)
+    except (ValueError, OSError) as fault:
+        click.echo(f"{source}: {fault}", err=True)
+        ctx.exit(BAD_INPUT)
