@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from opt_api.architecture import Architecture
+from opt_model.linear import Linear
 from opt_model.randomness import head_dropout_stream
 
 
@@ -34,10 +35,10 @@ class SelfAttention(nn.Module):
         self.head_rank = 0
         """This rank's place among those that share the heads; parts the dropout of their heads."""
         self.heads_divided = False
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x_BSD: Tensor, cache: AttentionCache | None = None) -> Tensor:
         """Attend within each sequence; positions before this pass come from the cache. Returns [B, S, D]."""

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from opt_api.architecture import Architecture
 from opt_model.attention import AttentionCache, SelfAttention
+from opt_model.linear import Linear
 
 
 class Block(nn.Module):
@@ -26,8 +27,8 @@ class Block(nn.Module):
         self.dropout = shape.dropout
         self.self_attn = SelfAttention(shape, layer)
         self.self_attn_layer_norm = nn.LayerNorm(shape.hidden_size)
-        self.fc1 = nn.Linear(shape.hidden_size, shape.ffn_size)
-        self.fc2 = nn.Linear(shape.ffn_size, shape.hidden_size)
+        self.fc1 = Linear(shape.hidden_size, shape.ffn_size)
+        self.fc2 = Linear(shape.ffn_size, shape.hidden_size)
         self.final_layer_norm = nn.LayerNorm(shape.hidden_size)
 
     def forward(self, x_BSD: Tensor, cache: AttentionCache | None = None) -> Tensor:

@@ -16,6 +16,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from opt_model.embedding import TiedGradient
+from opt_model.linear import widened
+
 CHUNK_LOGITS = 256 * 50272
 """Logits held at a time."""
 
@@ -38,14 +41,29 @@ def share_of(weight: Tensor, group: dist.ProcessGroup | None) -> VocabularyShare
 
 def token_logits(x: Tensor, share: VocabularyShare) -> Tensor:
     """Scores of every token of the vocabulary, [..., V]; gathered from all ranks that share the embedding."""
-    local = torch.nn.functional.linear(x, share.weight_VE)
+    wide = x.float() if widened(x, share.weight_VE) else x
+    local = torch.nn.functional.linear(wide, share.weight_VE.to(wide.dtype))
     return local if share.group is None else _gather_last(local, share.group)
 
 
-def token_loss(x_NE: Tensor, share: VocabularyShare, targets: Tensor, gradient_scale: float = 1.0) -> Tensor:
-    """Cross entropy in nats, summed over tokens, float32; gradients are multiplied by `gradient_scale`."""
+def token_loss(
+    x_NE: Tensor,
+    share: VocabularyShare,
+    targets: Tensor,
+    gradient_scale: float = 1.0,
+    tied: TiedGradient | None = None,
+) -> Tensor:
+    """Cross entropy in nats, summed over tokens, float32.
+
+    Args:
+        x_NE: What the head reads.
+        share: Rows of the embedding that are here.
+        targets: The token ids wanted, N of them in any shape.
+        gradient_scale: Factor on the gradients.
+        tied: Takes the embedding's gradient, for the look-up to add its own; None to give it to autograd.
+    """
     loss: Tensor = _TokenLoss.apply(
-        x_NE, share.weight_VE, targets.flatten(), gradient_scale, share.first, share.group, torch.is_grad_enabled()
+        x_NE, share.weight_VE, targets.flatten(), gradient_scale, share, tied, torch.is_grad_enabled()
     )  # type: ignore[no-untyped-call]
     return loss
 
@@ -58,16 +76,20 @@ class _TokenLoss(torch.autograd.Function):
         weight_VE: Tensor,
         targets_N: Tensor,
         scale: float,
-        first: int,
-        group: dist.ProcessGroup | None,
+        share: VocabularyShare,
+        tied: TiedGradient | None,
         wants_gradient: bool,
     ) -> Tensor:
+        ctx.tied, ctx.dtype, group = tied, weight_VE.dtype, share.group
+        weight_VE = weight_VE.float() if widened(x_NE, weight_VE) else weight_VE
         chunk = max(1, CHUNK_LOGITS // weight_VE.shape[0])
         loss = torch.zeros((), dtype=torch.float32, device=x_NE.device)
         gradients = _Gradients(x_NE, weight_VE) if wants_gradient else None
+        room = torch.empty(min(chunk, x_NE.shape[0]), weight_VE.shape[0], dtype=weight_VE.dtype, device=x_NE.device)
         for start in range(0, x_NE.shape[0], chunk):
             rows = slice(start, start + chunk)
-            scores, part = _chunk_loss(x_NE[rows], weight_VE, targets_N[rows] - first, group)
+            logits_CV = _logits(x_NE[rows], weight_VE, room)
+            scores, part = _chunk_loss(logits_CV, targets_N[rows] - share.first, group)
             loss += part.sum()
             if gradients is not None:
                 gradients.add(rows, scores.to_gradient(scale))
@@ -78,7 +100,11 @@ class _TokenLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         dx_NE, dw_VE = ctx.saved_tensors
-        return dx_NE.mul_(upstream), dw_VE.mul_(upstream), None, None, None, None, None
+        if upstream.is_cuda or upstream != 1:  # a pass over the whole table, which a plain `backward()` does not need
+            dx_NE, dw_VE = dx_NE.mul_(upstream), dw_VE.mul_(upstream)
+        if ctx.tied is not None:
+            ctx.tied.dw_VE = dw_VE
+        return dx_NE, dw_VE.to(ctx.dtype) if ctx.tied is None else None, None, None, None, None, None
 
 
 @dataclass
@@ -97,12 +123,15 @@ class _Scores:
         return gradient
 
 
-def _chunk_loss(
-    x_CE: Tensor, weight_VE: Tensor, wanted_C: Tensor, group: dist.ProcessGroup | None
-) -> tuple[_Scores, Tensor]:
-    logits_CV = (x_CE @ weight_VE.t()).float()
-    here_C1 = ((wanted_C >= 0) & (wanted_C < weight_VE.shape[0])).float().unsqueeze(1)
-    local_C1 = wanted_C.clamp(0, weight_VE.shape[0] - 1).unsqueeze(1)
+def _logits(x_CE: Tensor, weight_VE: Tensor, room: Tensor) -> Tensor:
+    """Logits of a chunk in float32, in `room` where that is float32."""
+    return torch.mm(x_CE.to(weight_VE.dtype), weight_VE.t(), out=room[: x_CE.shape[0]]).float()
+
+
+def _chunk_loss(logits_CV: Tensor, wanted_C: Tensor, group: dist.ProcessGroup | None) -> tuple[_Scores, Tensor]:
+    rows = logits_CV.shape[1]
+    here_C1 = ((wanted_C >= 0) & (wanted_C < rows)).float().unsqueeze(1)
+    local_C1 = wanted_C.clamp(0, rows - 1).unsqueeze(1)
     top_C1 = logits_CV.amax(1, keepdim=True)
     if group is not None:
         dist.all_reduce(top_C1, dist.ReduceOp.MAX, group)
@@ -126,14 +155,14 @@ class _Gradients:
 
     def add(self, rows: slice, dlogits_CV: Tensor) -> None:
         """Take in one chunk."""
-        dlogits_CV = dlogits_CV.to(self.x_NE.dtype)
-        torch.mm(dlogits_CV, self.weight_VE, out=self.dx_NE[rows])
+        dlogits_CV, x_CE = dlogits_CV.to(self.weight_VE.dtype), self.x_NE[rows].to(self.weight_VE.dtype)
+        self.dx_NE[rows] = dlogits_CV @ self.weight_VE
         if self.dw_VE is None:
-            self.dw_VE = dlogits_CV.t() @ self.x_NE[rows]
-        elif self.x_NE.dtype == torch.float32:
-            self.dw_VE.addmm_(dlogits_CV.t(), self.x_NE[rows])
+            self.dw_VE = dlogits_CV.t() @ x_CE
+        elif x_CE.dtype == torch.float32:
+            self.dw_VE.addmm_(dlogits_CV.t(), x_CE)
         else:
-            self.dw_VE = self.dw_VE.float().add_(dlogits_CV.t() @ self.x_NE[rows])
+            self.dw_VE = self.dw_VE.float().add_(dlogits_CV.t() @ x_CE)
 
     def finish(self, group: dist.ProcessGroup | None) -> tuple[Tensor, Tensor]:
         """(dx, dw); each rank has seen its rows of the vocabulary only, so dx is summed over the ranks."""
@@ -141,7 +170,7 @@ class _Gradients:
             return self.dx_NE, torch.zeros_like(self.weight_VE)
         if group is not None:
             dist.all_reduce(self.dx_NE, group=group)
-        return self.dx_NE, self.dw_VE.to(self.weight_VE.dtype)
+        return self.dx_NE, self.dw_VE
 
 
 def _gather_last(local: Tensor, group: dist.ProcessGroup) -> Tensor:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from opt_api.architecture import POSITION_OFFSET, Architecture
 from opt_model.attention import AttentionCache
 from opt_model.block import Block
+from opt_model.embedding import TiedGradient, look_up
 from opt_model.head import VocabularyShare, share_of, token_logits, token_loss
+from opt_model.linear import Linear
 
 
 class LossSum(NamedTuple):
@@ -35,6 +37,8 @@ class OPT(nn.Module):
         self.shape = shape
         self.vocabulary_group: dist.ProcessGroup | None = None
         """The ranks that share the rows of the token embedding; None where all are here."""
+        self.activations: torch.dtype | None = None
+        """Format of the residual stream where it is not that of the weights."""
         self.embed_tokens = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
         self.embed_positions = nn.Embedding(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
         self.project_in = _projection(shape.embedding_size, shape.hidden_size)
@@ -65,9 +69,10 @@ class OPT(nn.Module):
         Returns:
             `LossSum`, or logits [B, S, V] ([R, V] with `rows_of`).
         """
-        x_BSD = self._blocks(tokens_BS, positions_BS, cache)
+        tied = TiedGradient() if targets_BS is not None and self._ties() else None
+        x_BSD = self._blocks(tokens_BS, positions_BS, cache, tied)
         if targets_BS is not None:
-            loss = token_loss(self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale)
+            loss = token_loss(self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale, tied)
             return LossSum(loss, x_BSD.detach().float().norm(dim=-1).sum())
         wanted = x_BSD if rows_of is None else x_BSD.flatten(0, 1)[rows_of]
         return token_logits(self._out(wanted), self._head())
@@ -76,18 +81,29 @@ class OPT(nn.Module):
         """What the head multiplies with the embedding, [R, E]; for a server that has a head of its own."""
         return self._out(self._blocks(tokens_BS, positions_BS, cache).flatten(0, 1)[rows_of])
 
-    def _blocks(self, tokens_BS: Tensor, positions_BS: Tensor | None, cache: AttentionCache | None) -> Tensor:
-        x_BSD = self._embed(tokens_BS, positions_BS)
+    def _blocks(
+        self,
+        tokens_BS: Tensor,
+        positions_BS: Tensor | None,
+        cache: AttentionCache | None,
+        tied: TiedGradient | None = None,
+    ) -> Tensor:
+        x_BSD = self._embed(tokens_BS, positions_BS, tied)
         for block in self.layers:
             x_BSD = block(x_BSD, cache)
         return x_BSD
 
-    def _embed(self, tokens_BS: Tensor, positions_BS: Tensor | None) -> Tensor:
+    def _ties(self) -> bool:
+        """Whether both gradients of the embedding meet in one tensor; a divided embedding has its own look-up."""
+        return torch.is_grad_enabled() and self.vocabulary_group is None
+
+    def _embed(self, tokens_BS: Tensor, positions_BS: Tensor | None, tied: TiedGradient | None) -> Tensor:
         if positions_BS is None:
             positions_BS = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
-        x_BSE = self.embed_tokens(tokens_BS)
+        x_BSE = self.embed_tokens(tokens_BS) if tied is None else look_up(tokens_BS, self.embed_tokens.weight, tied)
+        x_BSE = x_BSE if self.activations is None else x_BSE.to(self.activations)
         x_BSD = x_BSE if self.project_in is None else self.project_in(x_BSE)
-        y_BSD: Tensor = x_BSD + self.embed_positions(positions_BS + POSITION_OFFSET)
+        y_BSD: Tensor = x_BSD + self.embed_positions(positions_BS + POSITION_OFFSET).to(x_BSD.dtype)
         return y_BSD
 
     def _head(self) -> VocabularyShare:
@@ -98,5 +114,5 @@ class OPT(nn.Module):
         return x_BSD if self.project_out is None else self.project_out(x_BSD)
 
 
-def _projection(from_size: int, to_size: int) -> nn.Linear | None:
-    return None if from_size == to_size else nn.Linear(from_size, to_size, bias=False)
+def _projection(from_size: int, to_size: int) -> Linear | None:
+    return None if from_size == to_size else Linear(from_size, to_size, bias=False)

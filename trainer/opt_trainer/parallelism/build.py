@@ -15,6 +15,7 @@ from opt_api.training.parallelism import ActivationCheckpointing, NumberFormat
 from opt_model import OPT, fill
 from opt_model.block import Block
 from opt_model.exchange.names import shapes_of
+from opt_model.linear import widens
 from opt_model.tensor_parallel import divide
 from opt_trainer.parallelism.boxes import Box, box_of
 from opt_trainer.parallelism.place import REPLICATE, SHARD, TENSOR, Place, mesh_of
@@ -97,7 +98,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
         assert mesh is not None
         shard(model, mesh[REPLICATE, SHARD] if place.replicate > 1 else mesh[SHARD], compute)
     else:
-        model.to(compute)
+        _set_format(model, plan, compute)
     model.to_empty(device=plan.layout.device)
     return WorkerModel(model.train(), _parts(model, place), place, mesh, sharded)
 
@@ -107,6 +108,14 @@ def initial_values(worker: WorkerModel, seed: int) -> None:
     for part in worker.parts:
         fill(part.master, part.name, part.whole, part.box.offset, worker.model.shape, seed)
     worker.publish()
+
+
+def _set_format(model: OPT, plan: Plan, compute: torch.dtype) -> None:
+    """Compute on weights in the compute format, or on the masters themselves where products are widened anyway."""
+    if compute == torch.bfloat16 and plan.layout.device == "cpu" and plan.layout.engine == "native" and widens():
+        model.activations = compute
+    else:
+        model.to(compute)
 
 
 def _divider(plan: Plan) -> Callable[[OPT, DeviceMesh], None]:
