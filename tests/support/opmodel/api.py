@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,13 @@ Object = dict[str, Any]
 Name = tuple[str, str, str]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NODE_WIDE = ("Node",)
+
+
+def copied(value: Any) -> Any:
+    """A JSON value with nothing shared; much faster than `copy.deepcopy`, which looks for cycles."""
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list) else value
 
 
 class Died(BaseException):
@@ -42,7 +48,7 @@ class ModelApi:
 
     async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
         found = [o for (k, _, _), o in self.objects.items() if k == kind and _selected(o, selector)]
-        return copy.deepcopy(found), str(self.version)
+        return copied(found), str(self.version)
 
     async def watch(
         self, kind: str, namespace: str | None, selector: str, version: str
@@ -51,7 +57,7 @@ class ModelApi:
         yield "", {}
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object:
-        return copy.deepcopy(self._found(kind, namespace or "", name))
+        return copied(self._found(kind, namespace or "", name))
 
     async def create(self, kind: str, document: Object) -> Object:
         return self._written(f"create {kind} {document['metadata']['name']}", lambda: self.put_new(kind, document))
@@ -77,15 +83,15 @@ class ModelApi:
                 raise ApiFault(409, "the object has been modified")
             if old is None:
                 return self.put_new(kind, document)
-            fresh = copy.deepcopy(old)
+            fresh = copied(old)
             if sub == "status":
-                fresh["status"] = copy.deepcopy(document["status"])
+                fresh["status"] = copied(document["status"])
             else:
                 _merge(fresh, {k: v for k, v in document.items() if k != "metadata"})
                 for part in ("labels", "annotations", "ownerReferences"):
                     if part in meta:
                         _merge(fresh["metadata"], {part: meta[part]})
-            return copy.deepcopy(old) if fresh == old else self.save(kind, fresh)
+            return copied(old) if fresh == old else self.save(kind, fresh)
 
         return self._written(f"apply {kind} {meta['name']} {manager}", act)
 
@@ -107,7 +113,7 @@ class ModelApi:
         if name in self.objects:
             raise ApiFault(409, f"{kind} {meta['name']} already exists")
         self._uids += 1
-        fresh = copy.deepcopy(document)
+        fresh = copied(document)
         fresh["metadata"] |= {"uid": f"uid-{self._uids}", "generation": 1, "creationTimestamp": self.stamp()}
         return self.save(kind, fresh, "ADDED")
 
@@ -119,12 +125,12 @@ class ModelApi:
             meta["generation"] = old["metadata"]["generation"] + 1
         self.version += 1
         meta["resourceVersion"] = str(self.version)
-        self.objects[name] = copy.deepcopy(document)
+        self.objects[name] = copied(document)
         self._log(what, kind, document)
-        return copy.deepcopy(document)
+        return copied(document)
 
     def edit(self, kind: str, namespace: str, name: str, change: Callable[[Object], None]) -> None:
-        fresh = copy.deepcopy(self._found(kind, namespace, name))
+        fresh = copied(self._found(kind, namespace, name))
         change(fresh)
         if fresh != self.objects[kind, namespace, name]:
             self.save(kind, fresh)
@@ -136,13 +142,13 @@ class ModelApi:
         grace = default if grace_s is None else grace_s
         if kind == "Pod" and grace and document.get("spec", {}).get("nodeName"):
             if "deletionTimestamp" not in document["metadata"]:
-                fresh = copy.deepcopy(document)
+                fresh = copied(document)
                 fresh["metadata"]["deletionTimestamp"] = self.stamp(timedelta(seconds=grace))
                 self.save(kind, fresh)
             return
         del self.objects[kind, namespace, name]
         self.version += 1
-        gone = copy.deepcopy(document)
+        gone = copied(document)
         gone["metadata"]["resourceVersion"] = str(self.version)
         self._log("DELETED", kind, gone)
         self._collect(document["metadata"]["uid"])
@@ -155,7 +161,7 @@ class ModelApi:
 
     def _log(self, what: str, kind: str, document: Object) -> None:
         self.ticks[len(self.log)] = int((self.now - START).total_seconds())
-        self.log.append((self.version, what, kind, copy.deepcopy(document)))
+        self.log.append((self.version, what, kind, copied(document)))
 
     def _collect(self, uid: str) -> None:
         for kind, namespace, name in list(self.objects):
@@ -182,7 +188,7 @@ def _merge(target: Object, source: Object) -> None:
         if isinstance(value, dict) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = copied(value)
 
 
 def _selected(document: Object, selector: str) -> bool:

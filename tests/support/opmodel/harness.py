@@ -1,9 +1,8 @@
-"""The operator's own shell on the model: its cache, gatherer, applier and loop, with time and events in the test's hand."""
+"""The operator's own shell on the model: cache, gatherer, applier and loop, with time and events in the test's hand."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +16,13 @@ from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.queue import WorkQueue
 from opt_operator.shell.writes import Writes
-from support.opmodel.api import Died, ModelApi, Object
+from support.opmodel.api import Died, ModelApi, Object, copied
 from support.opmodel.world import NS, World
 
 KEY = Key(NS, "small")
 SETTINGS = Settings("registry/trainer:1", "registry/dataprep:1")
 RELIST_EVERY = 30
+SEEN_ELSEWHERE = ("Pod", "Job", "Event", "Node", "OPTTraining")
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Process:
             labels = document["metadata"].get("labels", {})
             managed = labels.get("app.kubernetes.io/managed-by") == "opt-operator"
             if reflector is not None and (managed or kind in ("Node", "OPTTraining")):
-                reflector._take(what, view_of(kind, copy.deepcopy(document)))
+                reflector._take(what, view_of(kind, copied(document)))
         if self.trouble.drop and self.world.clock % RELIST_EVERY == 0:
             await self.start()
 
@@ -178,7 +178,7 @@ def end_of(world: World) -> dict[str, Any]:
         "conditions": {c["type"]: c["status"] for c in status.get("conditions", [])},
         "pods": pods,
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
-        "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in ("Pod", "Job", "Event", "Node", "OPTTraining")),
+        "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
         "run": (world.journal.phase, len(world.journal.gang), world.journal.suspend),
     }
 

@@ -100,7 +100,7 @@ def disaster(world: World, tick: int) -> None:
     create(world, tick)
     if tick == 28:
         for kind, namespace, name in list(world.api.objects):
-            if kind not in ("Node",) and (kind, namespace, name) in world.api.objects:
+            if kind != "Node" and (kind, namespace, name) in world.api.objects:
                 world.api.remove(kind, namespace, name, 0)
         world.heard.clear()
     if tick == 30:

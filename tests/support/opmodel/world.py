@@ -6,7 +6,6 @@ attempts, swaps hosts that two sources call lost, saves and stops when told, and
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +14,7 @@ from typing import Any
 from opt_api.documents.preparation_report import PreparationReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
-from support.opmodel.api import ModelApi, Object
+from support.opmodel.api import ModelApi, Object, copied
 
 NS = "team"
 STAGES = ("read", "pack")
@@ -104,9 +103,7 @@ class World:
     def _schedule(self, pod: Object) -> None:
         terms = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
         avoid = str(terms)
-        taken = [other["spec"].get("nodeName") for other in self.api.of("Pod") if "deletionTimestamp" not in other["metadata"]
-                 and other.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-                 and "opt-operator.io/slot" in other["metadata"]["labels"]]  # fmt: skip
+        taken = [other["spec"].get("nodeName") for other in self.api.of("Pod") if _holds_a_place(other)]
         free = [
             n["metadata"]["name"]
             for n in self.api.of("Node")
@@ -130,7 +127,8 @@ class World:
         phase = "Succeeded" if code == 0 else "Failed"
         end = {"exitCode": code, "message": message, "finishedAt": self.api.stamp()}
         states = [{"name": "main", "state": {"terminated": end}}]
-        self.api.edit("Pod", NS, name, lambda p: p.setdefault("status", {}).update(phase=phase, containerStatuses=states))
+        update = {"phase": phase, "containerStatuses": states}
+        self.api.edit("Pod", NS, name, lambda p: p.setdefault("status", {}).update(update))
 
     # Jobs
 
@@ -140,10 +138,11 @@ class World:
             return
         pod = f"{name}-0"
         if ("Pod", NS, pod) not in self.api.objects:
-            meta = copy.deepcopy(job["spec"]["template"]["metadata"])
+            meta = copied(job["spec"]["template"]["metadata"])
             owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
-            self.api.put_new("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": copy.deepcopy(job["spec"]["template"]["spec"]),
-                                     "metadata": {**meta, "name": pod, "namespace": NS, "ownerReferences": [owner]}})  # fmt: skip
+            meta |= {"name": pod, "namespace": NS, "ownerReferences": [owner]}
+            spec = copied(job["spec"]["template"]["spec"])
+            self.api.put_new("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": meta})
             return
         found = self.api.objects["Pod", NS, pod]
         if found.get("status", {}).get("phase") != "Running":
@@ -154,7 +153,8 @@ class World:
             del self.fail_stage[stage]
         self.end(pod, code, self._report(stage) if code == 0 else f"stage {stage} says no")
         kind = "Complete" if code == 0 else "Failed"
-        done = {"conditions": [{"type": kind, "status": "True", "message": f"exit code {code}"}], "succeeded": int(not code)}
+        condition = {"type": kind, "status": "True", "message": f"exit code {code}"}
+        done = {"conditions": [condition], "succeeded": int(not code)}
         self.api.edit("Job", NS, name, lambda j: j.update(status=done))
 
     def _report(self, stage: str) -> str:
@@ -250,7 +250,8 @@ class World:
             return None
         j = self.journal
         agents = [
-            {"host": name, "hardware": f"hw-{name}", "silentSeconds": float(self.clock - at), "gone": self.gone.get(name, ""),
+            {"host": name, "hardware": f"hw-{name}", "silentSeconds": float(self.clock - at),
+             "gone": self.gone.get(name, ""),
              "state": "Suspect" if name in self.gone else "InUse" if name in j.gang else "Spare"}
             for name, at in sorted(self.heard.items())
             if self.clock - at < 60
@@ -281,3 +282,8 @@ class World:
         elif path == "/live-change":
             names = {"optimisation.learningRate": "learningRate", "optimisation.clip": "clip"}
             j.values |= {names[name]: value for name, value in body["fields"].items()}
+
+
+def _holds_a_place(pod: Object) -> bool:
+    going, ended = "deletionTimestamp" in pod["metadata"], pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return "opt-operator.io/slot" in pod["metadata"]["labels"] and not going and not ended

@@ -65,12 +65,19 @@ def _write_down(case: Case, places: Places, why: tuple[Finding, ...], told: tupl
     """Intent first: which attempt comes next and why; nothing is touched before that is read back."""
     counted = [case.snapshot.now for finding in why if finding.policy.counted]
     failures = (*case.snapshot.status.pod_failures, *counted)[-16:]
-    reason = why[0].symptom if why else "Started" if case.number == 0 else "PodGone"
+    reason = why[0].symptom if why else _beginning(case, places)
     message = _words(why) or f"{len(places.empty())} pods are to be made"
     phase, _, _ = _state(case, places)
     update = {**intend(case, _rung(places, why), reason, message), "pod_failures": failures}
     update["plan_digest"] = case.plan.digest()
     return Verdict(phase, reason, message, told, update, _conditions(case, places), requeue_after=0.0)
+
+
+def _beginning(case: Case, places: Places) -> str:
+    """Why pods are made where none was lost."""
+    if places.all:
+        return "PodGone"
+    return "Resumed" if case.snapshot.status.step else "Started"
 
 
 def _rung(places: Places, why: tuple[Finding, ...]) -> Rung:
