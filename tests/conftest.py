@@ -10,6 +10,11 @@ TIERS = ("unit", "integration", "cluster", "long")
 _deselected: list[pytest.Item] = []
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-seconds", type=float, default=3600, help="how long the run under random faults lasts")
+    parser.addoption("--fault-seed", type=int, default=1, help="seed of its faults")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     untiered = [item.nodeid for item in items if sum(item.get_closest_marker(t) is not None for t in TIERS) != 1]
     if untiered:

@@ -45,6 +45,7 @@ class Wish:
         spares: Hosts held ready; the spec's number when None.
         faults: Sentences, see `opt_runtime.local.faults`.
         planned: More faults, from a file.
+        check_hosts: Burn hosts in before they may train.
     """
 
     training: OPTTraining
@@ -54,6 +55,7 @@ class Wish:
     spares: int | None = None
     faults: Sequence[str] = ()
     planned: FaultPlan | None = None
+    check_hosts: bool = False
 
 
 @dataclass
@@ -110,6 +112,7 @@ def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Out
         script.arm()
         environment[FAULTS] = str((wish.directory / FOLDER).absolute())
     cluster = LocalCluster(prepared.plan, wish.store, wish.directory, ENTRY, prepared.names, environment)
+    cluster.checks = wish.check_hosts
     with closing(script), _started(cluster, wish.directory):
         try:
             return _follow(cluster, prepared, script, told)

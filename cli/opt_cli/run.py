@@ -22,6 +22,7 @@ from opt_cli.plan import BAD_INPUT, one_training
 @click.option("--store", help="file:///folder or s3://bucket/prefix; ./runs/NAME if not given.")
 @click.option("--fault", "faults", multiple=True, help='Such as "kill rank 1 at step 50"; may be given several times.')
 @click.option("--fault-file", type=click.Path(dir_okay=False), help="YAML or JSON FaultPlan; see docs/recovery.md.")
+@click.option("--check-hosts", is_flag=True, help="Burn hosts in before they may train, as in a cluster.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines, also on a terminal.")
 @click.pass_context
 def run(
@@ -32,6 +33,7 @@ def run(
     store: str | None,
     faults: tuple[str, ...],
     fault_file: str | None,
+    check_hosts: bool,
     as_json: bool,
 ) -> None:
     """Run an OPTTraining on this machine: data, training with recovery, evaluation, export, logbook.
@@ -56,7 +58,7 @@ def run(
             _show({"dataset": _dataset(training.spec.data, url, machine)}, machine)
             return
         planned = read_faults(fault_file) if fault_file else None
-        wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults, planned)
+        wish = Wish(training, url, scratch_of(training.metadata.name), hosts, spares, faults, planned, check_hosts)
         prepared = prepare(wish)
         dataset = _dataset(wish.training.spec.data, url, machine)
         with screen(prepared.plan, machine) as told:

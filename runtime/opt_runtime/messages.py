@@ -48,6 +48,26 @@ class WorkerNote(Model):
     stack: Message = ""
 
 
+class HostCheck(Document):
+    """What a host reached under load, before it may train; see `opt_runtime.checks`."""
+
+    kind: Literal["HostCheck"] = "HostCheck"
+    version: Literal[1] = 1
+    matmul: NonNegative = 0
+    """FLOP/s."""
+    memory: NonNegative = 0
+    """Bytes copied per second."""
+    disk_write: NonNegative = 0
+    """Bytes written and synced per second."""
+    disk_bytes_free: LongWhole = 0
+    pair: NonNegative | None = None
+    """Bytes per second of a collective with another host; None when no other was there."""
+    shared: bool = False
+    """The host shares its machine with others of the run: its speeds are told and not judged."""
+    failure: Text = ""
+    """Why the load could not be finished; empty when it was."""
+
+
 class AgentReport(Document):
     """One host's newest word."""
 
@@ -64,6 +84,9 @@ class AgentReport(Document):
     """Version of the orders it has carried out."""
     ready: bool = False
     """Its warm parent has imported everything."""
+    checking: bool = False
+    """It is under load to show what it can do."""
+    check: HostCheck | None = None
     workers: tuple[WorkerNote, ...] = ()
     copies: tuple[Copy, ...] = ()
     heartbeats: Annotated[tuple[Heartbeat, ...], Field(max_length=10_000)] = ()

@@ -10,9 +10,7 @@ import pytest
 
 from opt_api.documents.logbook import LogbookEntry
 from opt_runtime.local.cluster import wait_for
-from opt_runtime.records.journal import journal_of
-from opt_store import open_store
-from support.local_run import Run, local_run
+from support.local_run import local_run
 
 pytestmark = pytest.mark.integration
 STEPS = 500
@@ -28,15 +26,6 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> dict[int, set[str]]:
 
 def recoveries(entries: list[LogbookEntry]) -> list[tuple[str, int, int]]:
     return [(e.cause, e.rung, e.steps_lost) for e in entries if e.rung]
-
-
-def assert_ledger_adds_up(run: Run, entries: list[LogbookEntry]) -> None:
-    """Classes against the wall time of each host, from its first report to the end, as the journal has both."""
-    events = list(journal_of(open_store(run.cluster.store), "tiny").read())
-    end = next(event.time for event in events if event.what == "Completed")
-    wall = sum(end - event.time for event in events if event.what == "HostSeen")
-    completed = next(entry for entry in entries if entry.cause == "Completed")
-    assert sum(completed.seconds.values()) == pytest.approx(wall, rel=0.01), completed.seconds
 
 
 def test_ranks_coordinator_and_rendezvous_die_and_the_losses_are_the_twins(tmp_path: Path, twin) -> None:
@@ -65,7 +54,6 @@ def test_ranks_coordinator_and_rendezvous_die_and_the_losses_are_the_twins(tmp_p
         assert "process state T" in hang.evidence[0]
         assert [e.cause for e in entries].count("CoordinatorLost") == 1
         assert run.losses() == twin
-        assert_ledger_adds_up(run, entries)
 
 
 def test_a_lost_host_is_swapped_then_missed_then_welcomed_back(tmp_path: Path, twin) -> None:
@@ -95,7 +83,6 @@ def test_a_number_that_was_not_finite_once_is_a_machines_fault(tmp_path: Path, t
         assert [e.cause for e in entries] == ["Started", "NonFinite", "SilentCorruption", "Completed"]
         assert entries[1].rung == 1
         assert run.losses() == twin
-        assert_ledger_adds_up(run, entries)
 
 
 def test_a_step_that_always_fails_pauses_as_a_crash_loop_with_the_stack(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from opt_api.resources import OPTTraining
 from opt_runtime.local.cluster import LocalCluster, kill, wait_for
 from opt_runtime.records.logbook import Logbook
 from opt_store import open_store
+from support.ledger_check import assert_ledger_adds_up
+from support.rooms import INTERFACE, Lan
 
 TESTS = Path(__file__).parents[1]
 
@@ -72,7 +74,7 @@ class Run:
         return self.logbook()
 
     def logbook(self) -> list[LogbookEntry]:
-        return Logbook(open_store(self.cluster.store), "tiny").read()
+        return Logbook(open_store(self.cluster.store), self.cluster.plan.name).read()
 
     def signal_rank(self, rank: int, number: signal.Signals) -> None:
         workers = self.until(lambda s: any(w["rank"] == rank and w["pid"] and not w["ended"] for w in s["workers"]))
@@ -99,7 +101,15 @@ class Run:
 
 @contextmanager
 def local_run(
-    tmp_path: Path, steps: int = 150, hosts: int = 2, spares: int = 0, plan: Plan | None = None, **environment: str
+    tmp_path: Path,
+    steps: int = 150,
+    hosts: int = 2,
+    spares: int = 0,
+    plan: Plan | None = None,
+    lan: Lan | None = None,
+    *,
+    checks: bool = False,
+    **environment: str,
 ) -> Iterator[Run]:
     directory, store = tmp_path / "run", tmp_path / "store"
     store.mkdir(parents=True)
@@ -112,9 +122,14 @@ def local_run(
         [f"host-{n}" for n in range(hosts + spares)],
         {"PYTHONPATH": path, "TINY_STEPS": str(steps), **environment},
     )
+    cluster.checks = checks
+    if lan is not None:
+        cluster.address_here, cluster.rooms = lan.address, lan.rooms
+        cluster.environment["GLOO_SOCKET_IFNAME"] = INTERFACE
     cluster.start()
     try:
         yield Run(cluster, directory)
+        assert_ledger_adds_up(store.as_uri(), "tiny")
     finally:
         cluster.stop()
 

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from opt_runtime.agent.agent import Agent, HostIdentity
+from opt_runtime.agent.burn_in import BurnIn
 from opt_runtime.linux import die_with_parent
 
 
@@ -22,6 +23,9 @@ def main() -> None:
     parser.add_argument("--entry", required=True, help="worker entry, package.module:function")
     parser.add_argument("--workers", type=int, default=1, help="workers of this host")
     parser.add_argument("--listen", default="127.0.0.1:0", help="host:port of the agent's own server")
+    parser.add_argument("--check-seconds", type=float, default=0.0, help="burn-in before it may train; 0 for none")
+    parser.add_argument("--check-with", default="", help="host:port of the rendezvous, to find another host there")
+    parser.add_argument("--shared-machine", action="store_true", help="other hosts of the run are on this machine")
     parser.add_argument("--die-with-parent", action="store_true")
     options = parser.parse_args()
     if options.die_with_parent:
@@ -29,7 +33,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     options.directory.mkdir(parents=True, exist_ok=True)
     identity = HostIdentity(options.run, options.host, options.hardware, options.domain, options.directory)
-    Agent(identity, options.coordinator, options.entry, options.workers, options.listen).run()
+    check = BurnIn(options.check_seconds, options.check_with, shared=options.shared_machine)
+    Agent(identity, options.coordinator, options.entry, options.workers, options.listen, check).run()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import structlog
 from opt_api.documents.exit_report import ExitCause, ExitReport
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.logbook import Cause
+from opt_runtime.agent.burn_in import BurnIn
 from opt_runtime.agent.copies import Copies, NoCopy
 from opt_runtime.agent.workers import Ears, Workers
 from opt_runtime.memory.units import Division
@@ -59,9 +60,19 @@ class Agent:
         entry: Import string of the worker entry.
         workers: Workers of this host.
         listen: `host:port` of its own server; port 0 takes a free one.
+        burn_in: What it does before it may train; None for nothing.
     """
 
-    def __init__(self, identity: HostIdentity, coordinator: str, entry: str, workers: int, listen: str) -> None:
+    def __init__(
+        self,
+        identity: HostIdentity,
+        coordinator: str,
+        entry: str,
+        workers: int,
+        listen: str,
+        burn_in: BurnIn | None = None,
+    ) -> None:
+        self._burn_in = burn_in or BurnIn()
         self._identity, self._coordinator = identity, Client(coordinator)
         self._copies = Copies(workers)
         self._server = Server(listen, self._copies.routes())
@@ -78,6 +89,7 @@ class Agent:
     def run(self) -> None:
         """Serve until ordered to leave."""
         self._server.start()
+        self._burn_in.start(self._identity.run, self._identity.directory, self._dirty.set)
         for work in (self._report_all, self._poll_all):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
         while not self._ended.is_set():
@@ -220,6 +232,8 @@ class Agent:
             address=self._server.address,
             orders=self._done,
             ready=self._workers.ready.is_set(),
+            checking=self._burn_in.running,
+            check=self._burn_in.result,
             workers=notes,
             copies=self._copies.listing(),
             heartbeats=tuple(beats),

@@ -22,8 +22,9 @@ from opt_runtime.core.actions import (
     StartAttempt,
     StopGang,
 )
+from opt_runtime.core.burn_in import Reached, refusal
 from opt_runtime.core.hosts import HostEvent
-from opt_runtime.messages import AgentReport, Orders
+from opt_runtime.messages import AgentReport, HostCheck, Orders
 
 if TYPE_CHECKING:
     from opt_runtime.coordinator.coordinator import Coordinator
@@ -76,8 +77,25 @@ class Applier:
             return
         while event := JOINING.get(self._c.state.ledger.state(report.hardware) or ""):
             self._mark(report.hardware, event, "its agent reports")
-        if self._c.state.ledger.state(report.hardware) == "BurnIn" and report.ready:
+        if self._c.state.ledger.state(report.hardware) == "BurnIn" and report.ready and not report.checking:
+            self._judge(report)
+
+    def _judge(self, report: AgentReport) -> None:
+        """Once all that are under load together are done, hold this host's numbers against the others'."""
+        c, mine = self._c, report.check
+        if mine is None:
             self._mark(report.hardware, "CheckPassed", "its warm parent has run a step")
+            return
+        others = [host.report for name, host in c.observed.hosts.items() if name != report.host and not host.gone]
+        if any(other.checking for other in others):
+            return
+        peers = [_reached(other.check) for other in others if other.check]
+        if word := refusal(_reached(mine), peers, c.settings.plan.resilience.host_checks):
+            self._mark(report.hardware, "CheckFailed", word)
+            notes = (HostNote(name=report.host, hardware=report.hardware, verdict="quarantined"),)
+            c.note(cause="HostDrained", summary=f"host {report.host} failed its burn-in", evidence=(word,), hosts=notes)
+        else:
+            self._mark(report.hardware, "CheckPassed", _words(mine))
 
     def _mark(self, hardware: str, event: HostEvent, reason: str, *, fault: bool = False) -> None:
         if self._c.state.ledger.allows(hardware, event):
@@ -139,6 +157,8 @@ class Applier:
     def _assign(self, start: StartAttempt, gang: tuple[str, ...], progress: float, now: float) -> None:
         """Ledger of hosts and goodput clocks: who joins, who stays, who leaves."""
         c = self._c
+        for name in set(gang) - c.observed.hosts.keys():
+            c.observed.goodput.leave(name, now)  # it was in the gang and never reported to this coordinator
         for name, host in c.observed.hosts.items():
             if name in start.hosts:
                 self._mark(host.report.hardware, "Assigned", f"attempt {start.number}")
@@ -195,6 +215,11 @@ class Applier:
                 if host.report.hardware == action.hardware:
                     self._c.observed.goodput.leave(name, self._c.now())
 
+    def lose(self, hardware: str, name: str, reason: str) -> None:
+        """A host is gone, and its clock stops."""
+        self._mark(hardware, "Lost", reason)
+        self._c.observed.goodput.leave(name, self._c.now())
+
     def _remember(self, action: RememberFailure) -> None:
         self._c.record("Failed", cause=action.cause, step=action.step)
 
@@ -245,6 +270,17 @@ class Applier:
             if c.observed.goodput.current(name) is not None:
                 c.observed.goodput.switch(name, "idle_spare", c.now())
         c.observed.end()
+
+
+def _reached(check: HostCheck) -> Reached:
+    return Reached(
+        check.matmul, check.memory, check.disk_bytes_free, check.pair, shared=check.shared, failure=check.failure
+    )
+
+
+def _words(check: HostCheck) -> str:
+    pair = f", {check.pair / 1e6:.3g} MB/s with another host" if check.pair else ""
+    return f"{check.matmul / 1e9:.3g} GFLOP/s, {check.memory / 1e9:.3g} GB/s in memory{pair}"
 
 
 APPLY: dict[type[Action], Callable[[Applier, Any], None]] = {

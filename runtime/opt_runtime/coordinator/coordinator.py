@@ -66,6 +66,7 @@ class Coordinator:
         self._woken = True
         self._adopted = self.state.attempt if self.state.phase == "running" else 0
         self._progress_at = 0.0
+        self._absent: frozenset[str] = frozenset()
         self._take_over()
 
     def now(self) -> float:
@@ -181,6 +182,7 @@ class Coordinator:
         with self.changed:
             if self._adopting():
                 return 0.1
+            self._miss_the_absent()
             decision = decide(self.snapshot())
             for action in decision.actions:
                 self._applier.apply(action)
@@ -208,12 +210,23 @@ class Coordinator:
         What they did meanwhile counts as what they were doing, productive in the gang and idle elsewhere.
         """
         self.observed.goodput.carry(self.state.goodput, now)
-        for entry in self.state.ledger.in_state("Spare", "InUse"):
+        for entry in self.state.ledger.in_state("Candidate", "BurnIn", "Spare", "InUse"):
             working = self.state.phase == "running" and entry.names[-1] in self.state.gang
             if self.state.goodput:
+                self._absent |= {entry.names[-1]}
                 self.observed.goodput.join(
                     entry.names[-1], self.state.goodput_at, "productive" if working else "idle_spare"
                 )
+
+    def _miss_the_absent(self) -> None:
+        """Hosts outside the gang that never reported to this coordinator were lost while nobody watched."""
+        if not self._absent or self.now() - self._epoch <= self.settings.adopt_s:
+            return
+        names = {name for name in self._absent if name not in self.observed.hosts and name not in self.state.gang}
+        self._absent = frozenset(self.state.gang) - self.observed.hosts.keys()
+        for entry in self.state.ledger.in_state("Candidate", "BurnIn", "Spare"):
+            if entry.names[-1] in names:
+                self._applier.lose(entry.hardware, entry.names[-1], "it did not report to the new coordinator")
 
     def _adopting(self) -> bool:
         """Whether hosts of the gang may still be about to report to this new coordinator."""

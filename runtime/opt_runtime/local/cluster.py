@@ -57,6 +57,14 @@ class Program:
         return self.process.poll() if self.process else None
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where a host's processes run: behind a command, at an address."""
+
+    command: tuple[str, ...] = ()
+    address: str = LOOPBACK
+
+
 @dataclass
 class LocalCluster:
     """Hosts `host-0`, `host-1`, ... of one training.
@@ -68,6 +76,8 @@ class LocalCluster:
         entry: Worker entry, `package.module:function`.
         hosts: Names of the hosts, spares included.
         environment: Variables that all programs get on top of this process's own.
+        address_here: Where hosts find coordinator and rendezvous.
+        rooms: What a host's command is put behind, and the address it has there: a name space of its own, say.
     """
 
     plan: Plan
@@ -79,6 +89,14 @@ class LocalCluster:
     programs: dict[str, Program] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     """Programs that are not started again for now."""
+    address_here: str = LOOPBACK
+    rooms: dict[str, Room] = field(default_factory=dict)
+    checks: bool = False
+    """Whether hosts burn in before they may train."""
+    shared: bool = True
+    """Hosts share this machine: their speeds under load are told and not judged."""
+    machines: dict[str, str] = field(default_factory=dict)
+    """Hardware identity by host name."""
 
     def start(self) -> None:
         """Start everything. Call `stop` in the end."""
@@ -86,12 +104,13 @@ class LocalCluster:
         plan = self.directory / "plan.json"
         plan.write_bytes(self.plan.to_bytes())
         self._ended = threading.Event()
-        self.address, rendezvous = (f"{LOOPBACK}:{port}" for port in _free_ports(2))
+        self.address, self.rendezvous = (f"{self.address_here}:{port}" for port in _free_ports(2, self.address_here))
         self.client = Client(self.address, timeout_s=5.0)
-        self._add("rendezvous", ["opt_runtime.rendezvous", "--port", rendezvous.rpartition(":")[2]], keep=True)
+        there, _, port = self.rendezvous.rpartition(":")
+        self._add("rendezvous", ["opt_runtime.rendezvous", "--host", there, "--port", port], keep=True)
         self._add(
             "coordinator",
-            ["opt_runtime.coordinator", "--plan", str(plan), "--store", self.store, "--rendezvous", rendezvous,
+            ["opt_runtime.coordinator", "--plan", str(plan), "--store", self.store, "--rendezvous", self.rendezvous,
              "--listen", self.address],
             keep=True,
         )  # fmt: skip
@@ -138,17 +157,27 @@ class LocalCluster:
         old = self.programs.pop(host)
         old.process and old.process.wait()
         name = name or host
-        self._add(name, self._agent(name, hardware=f"machine-{host}"), keep=False)
+        self.machines[name] = self.machines[host]
+        self._add(name, self._agent(name), keep=False)
 
-    def _agent(self, host: str, hardware: str = "") -> list[str]:
+    def _check(self) -> list[str]:
+        if not self.checks or not self.plan.resilience.host_checks.enabled:
+            return []
+        seconds = str(self.plan.resilience.host_checks.seconds)
+        shared = ["--shared-machine"] if self.shared else []
+        return ["--check-seconds", seconds, "--check-with", self.rendezvous, *shared]
+
+    def _agent(self, host: str) -> list[str]:
+        hardware = self.machines.setdefault(host, f"machine-{host}")
         return [
-            "opt_runtime.agent", "--run", self.plan.name, "--host", host, "--hardware", hardware or f"machine-{host}",
+            "opt_runtime.agent", "--run", self.plan.name, "--host", host, "--hardware", hardware,
+            "--listen", f"{self.rooms.get(host, Room()).address}:0",
             "--directory", str(self.directory / host), "--coordinator", self.address, "--entry", self.entry,
-            "--workers", str(self.plan.layout.devices_per_host),
+            "--workers", str(self.plan.layout.devices_per_host), *self._check(),
         ]  # fmt: skip
 
     def _add(self, name: str, module: list[str], *, keep: bool) -> None:
-        command = [sys.executable, "-m", *module, "--die-with-parent"]
+        command = [*self.rooms.get(name, Room()).command, sys.executable, "-m", *module, "--die-with-parent"]
         program = Program(command, self.directory / f"{name}.log", keep)
         self.programs[name] = program
         program.start({**os.environ, "OMP_NUM_THREADS": "1", **self.environment})
@@ -179,8 +208,8 @@ def wait_for(condition: Any, timeout_s: float, interval_s: float = 0.05) -> bool
     return False
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
+def _free_ports(count: int, address: str) -> list[int]:
+    sockets = [socket.create_server((address, 0)) for _ in range(count)]
     ports = [int(s.getsockname()[1]) for s in sockets]
     for s in sockets:
         s.close()

@@ -1,0 +1,1 @@
+"""Burn-in: what a machine can do under load, measured before it may train."""
