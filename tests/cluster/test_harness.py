@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from optcluster import build, cli, kubeconfig, lifecycle, procs, programs, trainer_image
+from optcluster import build, cli, kubeconfig, lifecycle, procs, programs, role_images
 from optcluster.addresses import FIRST_BLOCK, LAST_BLOCK, MAX_NODES, Addresses, choose_block
 from optcluster.api import is_true
 from optcluster.errors import ClusterError
@@ -163,11 +163,11 @@ def test_every_program_belongs_to_one_family():
 
 @pytest.mark.unit
 def test_the_image_holds_what_the_trainer_needs_at_the_versions_installed_here():
-    names = {line.partition("==")[0] for line in trainer_image.requirements("opt-operator", {"trainer"})}
+    names = {line.partition("==")[0] for line in role_images.requirements("opt-operator", {"trainer"})}
     assert {"torch", "numpy", "safetensors", "minio", "pydantic"} <= names
     assert not names & {"kopf", "kubernetes", "pytest", "opt-operator"}
     with pytest.raises(ClusterError, match="make install"):
-        trainer_image.requirements("no-such-distribution", set())
+        role_images.requirements("no-such-distribution", set())
 
 
 @pytest.mark.unit

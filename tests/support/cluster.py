@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from optcluster import lifecycle, procs, programs, trainer_image
+from optcluster import lifecycle, procs, programs, role_images
 from optcluster.api import Api, Object, is_true
 from optcluster.cluster import Cluster
-from optcluster.families import CONTROL_PLANE, NODES
+from optcluster.families import CONTROL_PLANE, EXTRAS, NODES
 from optcluster.kwok import FakeNodes
 from optcluster.paths import clusters_root
 from optcluster.pki import Authority
@@ -26,7 +26,7 @@ from optcluster.wait import wait_for
 from support.api_faults import ApiFaults
 
 BREAKING = {"cluster", "fake_nodes", "api_faults"}  # fixtures of which each needs our own cluster
-IMAGE = trainer_image.IMAGE
+IMAGE = role_images.ROLES["trainer"].packages_image
 NODES_WANTED = 3
 _numbers = itertools.count(1)
 
@@ -40,13 +40,13 @@ def foreign_kubeconfig() -> Path | None:
 
 def provide_everything() -> list[Path]:
     """Builds whatever the cluster of the tests needs; returns the archives of the images its nodes start with."""
-    programs.provide((*CONTROL_PLANE, *NODES, "kwok", "minio"))
-    return [trainer_image.archive()]
+    programs.provide((*CONTROL_PLANE, *NODES, *EXTRAS))
+    return role_images.archives()
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Three real nodes with the trainer's base image. A test that breaks something mends it before it ends."""
+    """Three real nodes with the roles' packages. A test that breaks something mends it before it ends."""
     made = lifecycle.up(f"test-{os.getpid()}", NODES_WANTED, procs.me(), provide_everything())
     yield made
     lifecycle.down(made)
@@ -62,11 +62,11 @@ def api(request: pytest.FixtureRequest) -> Api:
     return found.api
 
 
-@pytest.fixture
-def namespace(api: Api) -> Iterator[str]:
-    """A fresh namespace with Pod Security `restricted`, deleted afterwards."""
+@contextlib.contextmanager
+def fresh_namespace(api: Api, level: str = "restricted") -> Iterator[str]:
+    """A namespace of its own with that level of Pod Security, deleted with all its pods in the end."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    labels = {"pod-security.kubernetes.io/enforce": level}
     api.create("/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
     path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
     wait_for(lambda: api.get(path), 30, f"the service account of namespace {name}")
@@ -74,6 +74,13 @@ def namespace(api: Api) -> Iterator[str]:
     for pod in api.items(f"/api/v1/namespaces/{name}/pods"):
         api.delete(f"/api/v1/namespaces/{name}/pods/{pod['metadata']['name']}", grace_s=0)
     api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A fresh namespace with Pod Security `restricted`, deleted afterwards."""
+    with fresh_namespace(api) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +100,7 @@ def api_faults(cluster: Cluster, tmp_path: Path) -> Iterator[ApiFaults]:
 
 
 def pod(name: str, script: str, node: str | None = None, **metadata: Any) -> Object:
-    """A pod that runs a Python script in the trainer's base image, as strict as the pods we make for users."""
+    """A pod that runs a Python script in the trainer's image without our code, as strict as what users get."""
     container = {
         "name": "main",
         "image": IMAGE,

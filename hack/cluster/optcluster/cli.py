@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optcluster import build, images, lifecycle, minio, programs, trainer_image
+from optcluster import build, images, lifecycle, minio, programs, role_images
 from optcluster.cluster import Cluster, Node
 from optcluster.errors import ClusterError, say
 from optcluster.families import CONTROL_PLANE, EXTRAS, FAMILIES, NODES
@@ -43,10 +43,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(given: argparse.Namespace) -> None:
-    ready = trainer_image.cached()
-    made = lifecycle.up(given.name, given.nodes, archives=[ready] if ready else [])
-    if given.nodes and not ready:
-        say("the trainer's base image is not built yet: `cluster.py image` builds it and gives it to the nodes")
+    ready = role_images.cached()
+    made = lifecycle.up(given.name, given.nodes, archives=ready)
+    if given.nodes and len(ready) < len(role_images.TRAINING):
+        say("not all images are built yet: `cluster.py images` builds them and gives them to the nodes")
     _print_environment(made)
 
 
@@ -76,11 +76,18 @@ def _environment(given: argparse.Namespace) -> None:
     _print_environment(Cluster.load(given.name))
 
 
-def _image(given: argparse.Namespace) -> None:
-    archive = trainer_image.archive()
-    if any(record.name == given.name for record in all_records()):
-        _load_into(Cluster.load(given.name), archive)
-    print(archive)
+def _images(given: argparse.Namespace) -> None:
+    running = next((Cluster(record) for record in all_records() if record.name == given.name), None)
+    for role in given.roles or role_images.TRAINING:
+        packages, code = *role_images.archives([role]), role_images.with_code(role)
+        if running:
+            _load_into(running, packages, code)
+        print(role_images.ROLES[role].image)
+
+
+def _context(given: argparse.Namespace) -> None:
+    role_images.make_context(given.role, given.folder)
+    print(f"build --file images/Dockerfile --build-arg ROLE={given.role} {given.folder}")
 
 
 def _prune(_: argparse.Namespace) -> None:
@@ -92,10 +99,11 @@ def _load(given: argparse.Namespace) -> None:
     _load_into(Cluster.load(given.name), given.archive)
 
 
-def _load_into(cluster: Cluster, archive: Path) -> None:
+def _load_into(cluster: Cluster, *archives: Path) -> None:
     for one in cluster.nodes:
-        images.load(one.machine, archive)
-        say(f"{one.name} has {archive.name}")
+        for archive in archives:
+            images.load(one.machine, archive)
+        say(f"{one.name} has {archives[-1].name}")
 
 
 def _minio(given: argparse.Namespace) -> None:
@@ -138,7 +146,8 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str]] = {
     "status": (_status, "list the clusters and their machines"),
     "env": (_environment, "print KUBECONFIG and PATH of a running cluster, for eval"),
     "build": (_build, "build the programs that are not in the cache"),
-    "image": (_image, "build the trainer's base image, and give it to the nodes of a running cluster"),
+    "images": (_images, "build the roles' images with this checkout's code, and give them to a running cluster"),
+    "context": (_context, "make the build context of a role's image, for docker, podman or buildah"),
     "prune": (_prune, "remove from the cache what this checkout would not use"),
     "load": (_load, "give the nodes an image from an archive (OCI or Docker)"),
     "minio": (_minio, "start an S3 server in the cluster and print how to log in, for eval"),
@@ -154,6 +163,11 @@ _NODE: list[tuple[str, dict[str, Any]]] = [("node", {"type": int, "help": "its n
 ARGUMENTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "up": [("--nodes", {"type": int, "default": 3, "help": "how many real nodes (default: %(default)s)"})],
     "build": [("families", {"nargs": "*", "choices": [*FAMILIES, []], "help": "which (default: all)"})],
+    "images": [("roles", {"nargs": "*", "choices": [*role_images.ROLES, []], "help": "which (default: for training)"})],
+    "context": [
+        ("role", {"choices": role_images.ROLES, "help": "whose image"}),
+        ("folder", {"type": Path, "help": "a folder that is not there yet"}),
+    ],
     "load": [("archive", {"type": Path, "help": "the archive"})],
     "kwok": [("--count", {"type": int, "default": 1, "help": "how many (default: %(default)s)"})],
     **dict.fromkeys(("start", "kill", "freeze", "thaw", "cut-off", "heal"), _NODE),

@@ -19,6 +19,7 @@ from optcluster.wait import wait_for
 CONTROL_PLANE_WITHIN_S = 60.0
 NODES_WITHIN_S = 120.0
 LABELS = {"opt-operator.io/pool": "real"}
+DISK = "100Gi"
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Cluster:
             one.start(store)
         for one in self.nodes:
             one.wait_ready(NODES_WITHIN_S)
+            one.tell_disk()
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,14 @@ class Node:
     def wait_ready(self, deadline_s: float = 60.0) -> None:
         """Waits until the node is Ready."""
         wait_for(self.is_ready, deadline_s, f"{self.name} Ready", self.describe)
+
+    def tell_disk(self) -> None:
+        """Makes the node offer a disk: its kubelet cannot measure a folder, and pods that want room would wait.
+
+        The kubelet keeps amounts that it does not know in its node's status.
+        """
+        path = f"/api/v1/nodes/{self.name}/status"
+        self.cluster.api.patch(path, {"status": {"capacity": {"ephemeral-storage": DISK}}})
 
     def wait_not_ready(self, deadline_s: float = 60.0) -> None:
         """Waits until the control plane has noticed that the node is lost."""

@@ -5,6 +5,7 @@ and a node that starts with it has its images at once, at no cost in time or roo
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -50,14 +51,22 @@ def publish(image: str, archive: Path) -> None:
 def pause_archive() -> Path:
     """The image that holds a pod's namespaces open; built when it is not in the cache."""
     program = programs.find("pause")
-    archive = images_root() / f"pause-{program.parent.name.rpartition('-')[2]}.tar"
+    return program_archive(PAUSE, program, program.parent.name.rpartition("-")[2])
+
+
+def program_archive(image: str, program: Path, digest: str) -> Path:
+    """An image of one static program and nothing else, as an archive; `digest` tells the program's builds apart."""
+    archive = images_root() / f"{program.name}-{digest}.tar"
     if not archive.exists():
+        programs.provide_debian(programs.DEBIAN_FOR_IMAGES)
         make_private(images_root())
         container = buildah("from", "scratch")
-        buildah("copy", "--quiet", container, program, "/pause")
-        buildah("config", "--entrypoint", '["/pause"]', "--user", "65535:65535", container)
-        buildah("commit", "--quiet", "--rm", container, PAUSE)
-        publish(PAUSE, archive)
+        buildah("copy", "--quiet", container, program, f"/usr/bin/{program.name}")
+        entry = json.dumps([f"/usr/bin/{program.name}"])
+        buildah("config", "--entrypoint", entry, "--env", "PATH=/usr/bin", "--user", "65532:65532", container)
+        buildah("commit", "--quiet", "--rm", container, image)
+        publish(image, archive)
+        buildah("rmi", "--force", image)
     return archive
 
 

@@ -12,34 +12,24 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from optcluster.paths import SOURCE_ROOT
-
-# Debian's Python looks here; see trainer_image.SUITE
+# Debian's Python looks here; see role_images.SUITE
 PYTHON_PACKAGES = "usr/local/lib/python3.11/dist-packages"
-TRAINER_CODE = ("api/opt_api", "store/opt_store", "model/opt_model", "trainer/opt_trainer", "runtime/opt_runtime")
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
-def with_trainer_code(base: Path, image: str, target: Path) -> Path:
-    """The trainer's base image with this checkout's code on it, as the archive `target` of the image `image`."""
-    files = {}
-    for folder in TRAINER_CODE:
-        package = SOURCE_ROOT / folder
-        for path in sorted(package.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                files[f"{PYTHON_PACKAGES}/{package.name}/{path.relative_to(package)}"] = path.read_bytes()
-    return with_files(base, image, files, target)
-
-
-def with_files(base: Path, image: str, files: dict[str, bytes], target: Path) -> Path:
+def with_files(
+    base: Path, image: str, files: dict[str, bytes], target: Path, executable: frozenset[str] = frozenset(),
+    environment: tuple[str, ...] = (),
+) -> Path:  # fmt: skip
     """Writes the archive `target`: the image of the archive `base` with `files` (path -> content) on top."""
     with tarfile.open(base) as archive:
         index = _read(archive, "index.json")
         manifest = _read(archive, _blob(index["manifests"][0]["digest"]))
         config = _read(archive, _blob(manifest["config"]["digest"]))
-    layer = _tar(files)
+    layer = _tar(files, executable)
     packed = gzip.compress(layer, compresslevel=1, mtime=0)
     config["rootfs"]["diff_ids"].append(_digest(layer))
+    config["config"].setdefault("Env", []).extend(environment)
     config.setdefault("history", []).append({"created_by": "optcluster: files of this run"})
     new_config = json.dumps(config).encode()
     manifest["config"] |= {"digest": _digest(new_config), "size": len(new_config)}
@@ -54,13 +44,13 @@ def with_files(base: Path, image: str, files: dict[str, bytes], target: Path) ->
     return target
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
+def _tar(files: dict[str, bytes], executable: frozenset[str] = frozenset()) -> bytes:
     """Equal files give equal bytes: no times, no owners."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
+            entry.size, entry.mode = len(content), 0o755 if name in executable else 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from optcluster import build, images, trainer_image
+from optcluster import build, images, role_images
 from optcluster.errors import ClusterError
 from optcluster.families import FAMILIES
 from optcluster.paths import images_root, tools_root
@@ -33,7 +33,7 @@ def _everything() -> list[Path]:
 
 
 def _in_use() -> set[Path]:
-    trainer = [archive] if (archive := trainer_image.cached()) else []
+    roles = role_images.cached(role_images.ROLES)
     pause = images.pause_archive()
-    stores = [images.store_path([pause]), images.store_path([pause, *trainer])]
-    return {*(build.folder_of(family) for family in FAMILIES.values()), pause, *trainer, *stores}
+    stores = [images.store_path([pause]), images.store_path([pause, *role_images.cached()])]
+    return {*(build.folder_of(family) for family in FAMILIES.values()), pause, *roles, *stores}

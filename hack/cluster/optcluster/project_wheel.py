@@ -1,0 +1,86 @@
+"""This checkout's own wheel, and what pip would make of it in an image."""
+
+import compileall
+import hashlib
+import py_compile
+import subprocess
+import sys
+import tempfile
+import zipfile
+from configparser import ConfigParser
+from dataclasses import dataclass
+from pathlib import Path
+
+from optcluster.errors import ClusterError
+from optcluster.layers import PYTHON_PACKAGES
+from optcluster.paths import SOURCE_ROOT
+
+PROGRAMS = "usr/local/bin"
+PYTHON = f"{PROGRAMS}/python"  # Debian calls it python3 alone, the default base has both names
+SCRIPT = "#!/usr/bin/env python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """Files of an image (path -> content), which of them are programs, and the digest of the wheel's content."""
+
+    files: dict[str, bytes]
+    programs: frozenset[str]
+    digest: str
+
+
+def build(folder: Path) -> Path:
+    """Builds the wheel into `folder` and returns it.
+
+    Raises:
+        ClusterError: hatchling failed; the message holds what it said.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    done = subprocess.run(command, cwd=SOURCE_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ClusterError(f"the project's wheel cannot be built:\n{(done.stdout + done.stderr)[-3000:]}")
+    return next(folder.glob("opt_operator-*.whl"))
+
+
+def unpacked() -> Unpacked:
+    """The wheel, built and unpacked as pip does it, with byte code that is never checked against the source."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with zipfile.ZipFile(build(folder / "wheel")) as wheel:
+            wheel.extractall(folder / "code")
+        digest = _digest(folder / "code")
+        _compile(folder / "code")
+        files = {f"{PYTHON_PACKAGES}/{path}": content for path, content in _files(folder / "code")}
+        scripts = _scripts(folder / "code")
+    scripts[PYTHON] = b'#!/bin/sh\nexec python3 "$@"\n'
+    return Unpacked(files | scripts, frozenset(scripts), digest)
+
+
+def _files(root: Path) -> list[tuple[str, bytes]]:
+    return [(str(path.relative_to(root)), path.read_bytes()) for path in sorted(root.rglob("*")) if path.is_file()]
+
+
+def _digest(root: Path) -> str:
+    total = hashlib.sha256()
+    for path, content in _files(root):
+        total.update(f"{path} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _compile(root: Path) -> None:
+    """The image's Python is this one (see `role_images`), and on a read-only root nothing could be compiled later."""
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    compileall.compile_dir(
+        root, quiet=1, stripdir=str(root), prependdir=f"/{PYTHON_PACKAGES}", invalidation_mode=unchecked
+    )
+
+
+def _scripts(root: Path) -> dict[str, bytes]:
+    entries = ConfigParser(delimiters=("=",))
+    entries.read(next(root.glob("*.dist-info")) / "entry_points.txt")
+    return {
+        f"{PROGRAMS}/{name}": SCRIPT.format(module=module, function=function).encode()
+        for name, target in entries["console_scripts"].items()
+        for module, _, function in [target.partition(":")]
+    }
