@@ -21,21 +21,21 @@ PLAN_STAGE = "plan"
 
 def plan_job(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
     """Finds the sources, plans the parts, and says whether the store already holds the data set."""
-    command = ["python", "-m", "opt_cli.dataprep_stage", "plan", "--plan", PLAN_FILE, "--store", _url(plan)]
+    command = ["python3", "-m", "opt_cli.dataprep_stage", "plan", "--plan", PLAN_FILE, "--store", _url(plan)]
     return _job(parent, plan, image, PLAN_STAGE, attempt, command, completions=1)
 
 
 def stage_job(parent: Parent, plan: Plan, image: str, stage: str, attempt: int, key: str) -> Object:
     """One stage: an Indexed Job whose completions share its tasks. `key` is that of the preparation's plan."""
     workers = plan.data.workers
-    command = ["python", "-m", "opt_cli.dataprep_stage", "stage", "--store", _url(plan), "--plan", key,
+    command = ["python3", "-m", "opt_cli.dataprep_stage", "stage", "--store", _url(plan), "--plan", key,
                "--stage", stage, "--completions", str(workers)]  # fmt: skip
     return _job(parent, plan, image, stage, attempt, command, completions=workers)
 
 
 def evaluation_job(parent: Parent, plan: Plan, image: str, attempt: int, dataset: str) -> Object:
     """Validation losses of the final checkpoint."""
-    command = ["python", "-m", "opt_cli.evaluate_job", "--plan", PLAN_FILE, "--store", _url(plan), "--dataset", dataset]
+    command = ["python3", "-m", "opt_cli.evaluate_job", "--plan", PLAN_FILE, "--store", _url(plan), "--dataset", dataset]
     labels = names.pod_labels(parent.name, "evaluation", attempt)
     name = names.evaluation_job(parent.name, attempt)
     return _document(parent, plan, image, name, labels, command, completions=1, amounts=host_amounts(parent, plan))

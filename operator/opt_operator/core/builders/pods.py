@@ -24,13 +24,13 @@ def coordinator(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
     service = names.coordinator_service(parent.name)
     rendezvous = container(
         "rendezvous", image, parent,
-        ["python", "-m", "opt_runtime.rendezvous", "--host", "0.0.0.0", "--port", str(RENDEZVOUS_PORT)],  # noqa: S104
+        ["python3", "-m", "opt_runtime.rendezvous", "--host", "0.0.0.0", "--port", str(RENDEZVOUS_PORT)],  # noqa: S104
         env=env(parent), volumeMounts=mounts(plan)[:2], resources=SMALL.document(), restartPolicy="Always",
         ports=[{"name": "rendezvous", "containerPort": RENDEZVOUS_PORT}],
     )  # fmt: skip
     main = container(
         "coordinator", image, parent,
-        ["python", "-m", "opt_runtime.coordinator", "--plan", PLAN_FILE, "--store", store_url(plan.storage),
+        ["python3", "-m", "opt_runtime.coordinator", "--plan", PLAN_FILE, "--store", store_url(plan.storage),
          "--rendezvous", f"{service}:{RENDEZVOUS_PORT}", "--listen", f"0.0.0.0:{COORDINATOR_PORT}"],
         env=env(parent, *store_env(plan.storage)), volumeMounts=mounts(plan), resources=SMALL.document(),
         ports=[{"name": "coordinator", "containerPort": COORDINATOR_PORT}],
@@ -53,7 +53,7 @@ def host(
     labels = {**parent.pods.labels, **names.pod_labels(parent.name, role, attempt), names.SLOT: str(slot)}
     service = names.coordinator_service(parent.name)
     command = [
-        "python", "-m", "opt_runtime.agent", "--run", parent.name, "--host", "$(POD_NAME)",
+        "python3", "-m", "opt_runtime.agent", "--run", parent.name, "--host", "$(POD_NAME)",
         "--hardware", "$(OPT_HARDWARE)", "--domain", "$(OPT_DOMAIN)", "--directory", "/tmp/opt",  # noqa: S108
         "--coordinator", f"{service}:{COORDINATOR_PORT}", "--entry", ENTRY,
         "--workers", str(plan.layout.devices_per_host), "--listen", f"$(POD_IP):{AGENT_PORT}",
