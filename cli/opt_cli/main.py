@@ -20,6 +20,7 @@ COMMANDS = {
     "set": "opt_cli.set",
     "status": "opt_cli.status",
     "validate": "opt_cli.validate",
+    "why": "opt_cli.why",
 }
 """Module of each command; the command is the module's attribute of the same name, or `set_` for Python's `set`."""
 
