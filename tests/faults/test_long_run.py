@@ -17,14 +17,11 @@ import pytest
 
 from opt_runtime.local.acts import find_store
 from opt_runtime.local.faults import parse_fault
-from support.paced_worker import PACE
 from support.real_run import RealRun, real_run, small_spec
 
 pytestmark = pytest.mark.long
 EVERY_S = 30.0
-STEP_S = "0.2"
-ENTRY = "support.paced_worker:run"
-TESTS = Path(__file__).parents[1]
+STEP_S = 0.2
 
 
 class Hurt:
@@ -84,10 +81,9 @@ def test_a_run_under_random_faults_has_its_twins_losses(
     seconds, seed = request.config.getoption("--fault-seconds"), request.config.getoption("--fault-seed")
     print(f"seed {seed}, {seconds} s")
     spec = small_spec(steps=1_000_000, checkpointing={"interval": {"steps": 50}}, evaluation={"intervalSteps": 500})
-    more = {PACE: STEP_S, "PYTHONPATH": str(TESTS)}
     with (
-        real_run(tmp_path / "hurt", text, training=spec, spares=2, environment=more, entry=ENTRY) as run,
-        real_run(tmp_path / "twin", text, training=spec, environment=more, entry=ENTRY) as twin,
+        real_run(tmp_path / "hurt", text, training=spec, spares=2, pace=STEP_S) as run,
+        real_run(tmp_path / "twin", text, training=spec, pace=STEP_S) as twin,
     ):
         run.until(lambda s: s["step"] >= 10 and len(s["agents"]) == 4)
         hurt, end = Hurt(run, seed), time.monotonic() + seconds

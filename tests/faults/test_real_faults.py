@@ -11,7 +11,6 @@ from opt_runtime.local.cluster import wait_for
 from support.real_run import STEPS, losses_in, real_run, small_spec
 
 pytestmark = pytest.mark.integration
-LAST = {f"{STEPS}"}
 
 
 def causes(entries) -> list[str]:
@@ -26,10 +25,10 @@ def test_killed_ranks_a_spoilt_gradient_and_a_lost_store_leave_no_trace_in_the_l
     tmp_path: Path, text: str, real_twin
 ) -> None:
     faults = (
-        "kill rank 1 at step 30",
-        "spoil gradient of rank 0 at step 50",
+        "kill rank 1 at step 20",
+        "spoil gradient of rank 0 at step 60",
         "lose store at step 70 for 6 s",
-        "kill rank 0 at step 75",
+        "kill rank 0 at step 80",
     )
     with real_run(tmp_path, text, *faults) as run:
         entries = run.until_finished()

@@ -14,12 +14,13 @@ from opt_api.documents.logbook import LogbookEntry
 from opt_api.documents.plan import Plan
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
-from opt_cli.worker_entry_names import DATASET, ENTRY, FAULTS, PLAN, STORE
+from opt_cli.worker_entry_names import DATASET, FAULTS, PLAN, STORE
 from opt_dataprep.work.driver import prepare
 from opt_runtime.local.cluster import LocalCluster, wait_for
 from opt_runtime.local.faults import FOLDER, FaultScript, check_fault, parse_fault
 from support.ledger_check import assert_ledger_adds_up, recorded
-from support.local_run import Run
+from support.local_run import TESTS, Run
+from support.paced_worker import PACE
 from support.small_spec import SPEC
 
 STEPS, BATCH = 120, 256
@@ -91,9 +92,12 @@ def real_run(
     spares: int = 0,
     store: str | None = None,
     environment: Mapping[str, str] | None = None,
-    entry: str = ENTRY,
+    pace: float = 0.04,
 ) -> Iterator[RealRun]:
-    """A cluster with the real trainer; its ledger is held against the wall time in the end."""
+    """A cluster with the real trainer; its ledger is held against the wall time in the end.
+
+    Every step takes at least `pace` seconds, so that faults from outside come near the steps they are ordered for.
+    """
     plan: Plan = resolve(training or small_spec())
     directory, local = folder / "run", folder / "store"
     directory.mkdir(parents=True, exist_ok=True)
@@ -108,9 +112,9 @@ def real_run(
     script.arm()
     variables = {
         PLAN: str(directory / "plan.json"), STORE: url, DATASET: dataset, FAULTS: str(directory / FOLDER),
-        **(environment or {}),
+        PACE: str(pace), "PYTHONPATH": str(TESTS), **(environment or {}),
     }  # fmt: skip
-    cluster = LocalCluster(plan, url, directory, entry, names, variables)
+    cluster = LocalCluster(plan, url, directory, "support.paced_worker:run", names, variables)
     cluster.start()
     try:
         yield RealRun(cluster, directory, script=script)
