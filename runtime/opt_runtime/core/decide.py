@@ -21,7 +21,7 @@ from opt_runtime.core.causes import TRAITS, Scope
 from opt_runtime.core.detect import Finding, find, lost_hosts, settling, silent_hosts
 from opt_runtime.core.diverged import on_divergence
 from opt_runtime.core.hosts import HostEvent
-from opt_runtime.core.placement import from_memory, good_hosts, place, size_of, supply
+from opt_runtime.core.placement import copies_lag, from_memory, good_hosts, place, size_of, supply
 from opt_runtime.core.rungs import Resources, rung_of
 from opt_runtime.core.snapshot import GangSnapshot
 
@@ -106,7 +106,7 @@ def _recover(snapshot: GangSnapshot) -> Decision | None:
     findings = find(snapshot)
     if not findings:
         return None
-    if settling(snapshot, findings):
+    if settling(snapshot, findings) or copies_lag(snapshot, findings[0].time):
         return Decision(requeue_after=SOON_S)
     root = findings[0]
     if root.cause == "Straggler" and supply(snapshot, len(good_hosts(snapshot, root.hosts))) != "full":

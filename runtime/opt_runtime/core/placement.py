@@ -64,6 +64,18 @@ def from_memory(snapshot: GangSnapshot, without: Collection[str] = (), step: int
     return Restore(newest, sources)
 
 
+def copies_lag(snapshot: GangSnapshot, since: float) -> bool:
+    """Whether newer states than those known of must be in memory, and a host has yet to say so.
+
+    No rank finishes a step before all have kept the one before it, so more than one step behind is old news. Hosts
+    report at once when anything ends; whoever does not is silent soon and not waited for.
+    """
+    reached = max((worker.step for worker in snapshot.workers), default=0)
+    silent, known = silent_hosts(snapshot), from_memory(snapshot)
+    unheard = [name for name in snapshot.gang if (host := snapshot.host(name)) and host.heard < since]
+    return known is not None and known.step is not None and known.step < reached - 1 and not set(unheard) <= set(silent)
+
+
 def _sources(snapshot: GangSnapshot, rank: int, step: int, home: str, gone: Collection[str]) -> tuple[str, ...]:
     unit = rank % snapshot.units
     names = [h.name for h in snapshot.hosts if h.name not in gone and step in h.holds.get(unit, ())]

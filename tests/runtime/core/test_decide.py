@@ -60,6 +60,16 @@ def test_hosts_that_keep_equal_units_are_each_others_copies() -> None:
     assert start(without_host(alike, "h1")).restore == Restore(10, {0: ("h0",), 1: ("h0",)})
 
 
+def test_a_host_that_has_not_spoken_since_may_hold_a_newer_step() -> None:
+    old = with_host(with_host(gang(), "h0", holds={0: (7, 8), 1: (7, 8)}), "h1", holds={1: (7, 8)})
+    killed = with_worker(old, 1, exit=ended(signal=9))
+    fault = next(w.exit.at for w in killed.workers if w.exit)
+    unheard = with_host(killed, "h0", heard=fault - 0.1)
+    assert decide(unheard).actions == ()
+    assert start(with_host(with_host(unheard, "h0", heard=fault), "h1", heard=fault)).restore.step == 8
+    assert start(with_host(with_host(unheard, "h0", heard=fault - 50), "h1", heard=fault)).rung in (2, 3, 4), "silent"
+
+
 def test_without_memory_the_whole_gang_comes_from_the_store() -> None:
     found = start(with_worker(gang(holds=False), 1, exit=ended(signal=9)))
     assert (found.rung, found.restore) == (3, Restore())
