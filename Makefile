@@ -53,6 +53,7 @@ cluster-down: install ## Stop the cluster and remove every trace of it
 	hack/cluster/down
 
 bench: install ## Every benchmark in full; writes benchmarks/results/
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	hack/bench
 
 demo: install ## From raw text to a trained, resumed and answering model, on this machine

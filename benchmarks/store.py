@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, Case, case_of, measured, run, timed
-from store_clients import CLIENTS, Place
+from common import OURS, ROOT, Case, case_of, measured, run, timed
+from store_clients import CLIENTS, UNCHECKED, Place
 
 MIB, GIB = 1 << 20, 1 << 30
 TOTAL, QUICK_TOTAL = 1536 * MIB, 96 * MIB
@@ -43,7 +43,7 @@ def _with_count(name: str, count: int, total: int, repeats: int) -> list[Case]:
     for number in range(repeats):
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _started(name, Path(folder)) as place:
             for direction, results in found.items():
-                for client in _turned(list(CLIENTS), number):
+                for client in _turned([name for name in CLIENTS if (direction, name) != ("write", UNCHECKED)], number):
                     job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
                     results.setdefault(client, []).append(measured(__file__, {**job, "client": client}))
     return [
@@ -73,8 +73,13 @@ def _cases(name: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> l
         ("CPU-s/GiB", "lower", lambda r: r["cpu_seconds"] / (r["bytes"] / GIB)),
         ("MiB peak RSS", "lower", lambda r: r["peak_rss_mib"]),
     )
+    peers = {client: found for client, found in results.items() if client not in (OURS, UNCHECKED)}
+    compared = {name: peers | {OURS: results[OURS]}}
+    if UNCHECKED in results:
+        compared[f"{name}, digests off"] = peers | {OURS: results[UNCHECKED]}
     return [
-        case_of(name, unit, better, {client: [value(r) for r in found] for client, found in results.items()})
+        case_of(case, unit, better, {client: [value(r) for r in found] for client, found in clients.items()})
+        for case, clients in compared.items()
         for unit, better, value in units
     ]
 
@@ -82,7 +87,7 @@ def _cases(name: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> l
 def work(job: dict[str, Any]) -> dict[str, float]:
     """Do one transfer in this process; a reader finds what the writers of the same client left."""
     client = CLIENTS[job["client"]](Place(**job["place"]))
-    keys = [f"{job['client']}/{job['count']}/{number:03d}" for number in range(job["count"])]
+    keys = [f"{client.writer}/{job['count']}/{number:03d}" for number in range(job["count"])]
     client.warm_up()
     if job["direction"] == "write":
         objects = {key: _content(job["size"], number) for number, key in enumerate(keys)}

@@ -2,19 +2,17 @@
 
 import mmap
 
-_HUGE = 2 << 20
-"""Bytes of a huge page on x86-64 and, with 4 KiB base pages, on arm64."""
+_SMALL = 1 << 20
+"""Bytes below which the allocator's memory does as well."""
 
 
 def new_buffer(size: int) -> memoryview:
-    """Return `size` zero bytes to read into, backed by huge pages where the kernel has them to give.
+    """Return `size` zero bytes to read into.
 
-    Filling fresh memory takes a page fault for every 4 KiB otherwise, half of the processor time of a fast transfer
-    (docs/decisions/0022). Reuse the buffer where you can; that is faster still.
+    Private, because shared memory, the default of `mmap`, costs a third more to fill; not a `bytearray`, because that
+    is written once before it is used; without huge pages (docs/decisions/0022). Reuse the buffer where you can: filling
+    fresh memory takes a page fault for every 4 KiB, more than half of the processor time of a fast transfer.
     """
-    if size < 2 * _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+    if size < _SMALL:
         return memoryview(bytearray(size))
-    # Private: shared memory, the default of this call, is not backed by huge pages.
-    area = mmap.mmap(-1, -(-size // _HUGE) * _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    area.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(area)[:size]
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
