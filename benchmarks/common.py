@@ -141,17 +141,26 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def run(benchmark: str, measure: Callable[[bool], Sequence[Case]], worker: Callable[[Any], Any] | None = None) -> None:
+Measure = Callable[[bool], Sequence[Case]]
+"""From whether to be quick to cases."""
+
+
+def run(benchmark: str, measure: Measure | Mapping[str, Measure], worker: Callable[[Any], Any] | None = None) -> None:
     """Be the benchmark's program: ``--json`` prints the one object, ``--quick`` measures less, else a table.
 
     Args:
         benchmark: Its name.
-        measure: Gets whether to be quick; returns the cases.
+        measure: Gets whether to be quick; returns the cases. Several, by name, can be run one at a time: ``--only``.
         worker: What ``--worker JOB`` runs in a subprocess of `measured`: gets the job, returns a JSON object.
     """
+    groups = measure if isinstance(measure, Mapping) else {"all": measure}
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and smaller sizes: a test of the program")
+    parser.add_argument(
+        "--only", action="append", choices=list(groups), help="run this group of cases; may be repeated"
+    )
+    parser.add_argument("--merge", type=Path, metavar="RESULT", help="an earlier result, whose other cases are kept")
     parser.add_argument("--worker", metavar="JOB", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
@@ -159,8 +168,8 @@ def run(benchmark: str, measure: Callable[[bool], Sequence[Case]], worker: Calla
         print(json.dumps(worker(json.loads(given.worker))))
         return
     load = [round(value, 2) for value in os.getloadavg()]
-    cases = [asdict(case) for case in measure(given.quick)]
-    result = {
+    cases = [asdict(case) for name in given.only or groups for case in groups[name](given.quick)]
+    result: dict[str, Any] = {
         "benchmark": benchmark,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
@@ -168,7 +177,20 @@ def run(benchmark: str, measure: Callable[[bool], Sequence[Case]], worker: Calla
         "load": load,
         "cases": cases,
     }
-    print(json.dumps(result, indent=1) if given.json else table(cases))
+    if given.merge is not None and given.merge.exists():
+        result = merged(json.loads(given.merge.read_text()), result)
+    print(json.dumps(result, indent=1) if given.json else table(result["cases"]))
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The new result with the old one's other cases; each of these says when it was measured, and under what load."""
+    names = {case["case"] for case in new["cases"]}
+    about = f"measured {old['date']} at {old['commit']}, load {old['load']}"
+    kept = [dict(case) for case in old["cases"] if case["case"] not in names]
+    for case in kept:
+        if "measured 20" not in case["notes"]:
+            case["notes"] = f"{case['notes']}; {about}".removeprefix("; ")
+    return {**new, "cases": [*kept, *new["cases"]]}
 
 
 def table(cases: Sequence[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ environment of its own under ${OPT_OPERATOR_CACHE:-~/.cache/opt-operator} the fi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -15,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common import OURS, ROOT, Case, case_of, interleaved, measured, run
 from dataprep_truth import FILES, judge, read_corpus, similar_pairs, write_corpus
@@ -25,84 +28,129 @@ from dataprep_truth import FILES, judge, read_corpus, similar_pairs, write_corpu
 VOCABULARY = ROOT / "../shared/tokenizer"
 DATATROVE = ("datatrove[io,processing]==0.10.*", "spacy")
 """spacy splits words for its MinHash, by its own default."""
-SIZE, QUICK_SIZE = 1 << 40, 8_000_000
-"""Bytes of text at most; all pages there are, or few."""
-REPEATS, QUICK_REPEATS = 3, 1
+LARGE, SMALL, QUICK = 105_000_000, 12_000_000, 3_000_000
+"""Bytes of text: once with everything, several times with few, and for a test of the program."""
+MEMORY_SIZES, QUICK_MEMORY_SIZES = (150_000_000, 600_000_000), (3_000_000, 12_000_000)
+REPEATS = 5
+"""Rounds of the small corpus and of the encoders; the large one is run once."""
 THRESHOLD = 0.95
 BANDS = {"datatrove": (14, 8), "datatrove 8x16": (8, 16)}
 """datatrove's default, and our bands in its code."""
 TOKENISED = 20_000_000
 """Bytes of text that the encoders are timed on."""
+PART_BYTES = 8 << 20
+"""Parts of the timed runs: at the default of 128 MiB so small a corpus would be one part, and one worker's."""
 
 
-def measure(quick: bool) -> Sequence[Case]:
-    """Return the cases."""
+def large(workers: int) -> Callable[[bool], Sequence[Case]]:
+    """All runners once, on the large corpus: speed, memory, and what was found."""
+
+    def measure(quick: bool) -> Sequence[Case]:
+        with corpus_of(QUICK if quick else LARGE) as (folder, size):
+            return [*end_to_end(folder, size, workers, 1, found=workers == 1)]
+
+    return measure
+
+
+def small(quick: bool) -> Sequence[Case]:
+    """All runners several times, on the small corpus, with one worker."""
+    with corpus_of(QUICK if quick else SMALL) as (folder, size):
+        return [*end_to_end(folder, size, 1, 1 if quick else REPEATS, found=False)]
+
+
+@contextmanager
+def corpus_of(size: int) -> Iterator[tuple[Path, int]]:
+    """Give a folder with manual pages under `corpus`, and their size."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        size = write_corpus(folder / "corpus", QUICK_SIZE if quick else SIZE)
-        write_corpus(folder / "quarter", size // 4)
-        tokenizer = write_tokenizer(folder / "tokenizer.json")
-        repeats = QUICK_REPEATS if quick else REPEATS
-        return [
-            *end_to_end(folder, size, tokenizer, repeats),
-            *encoding(folder, repeats),
-            *memory(folder, repeats),
-        ]
+        yield Path(name), write_corpus(Path(name) / "corpus", size)
 
 
-def end_to_end(folder: Path, size: int, tokenizer: Path, repeats: int) -> list[Case]:
-    """Speed, memory, and what was found, with one and with two workers."""
-    texts = {name: " ".join(text.split()) for name, text in read_corpus(folder / "corpus").items()}
-    pairs = similar_pairs(texts, THRESHOLD)
-    cases: list[Case] = []
-    for workers in (1, 2):
-        runners: dict[str, Callable[[], dict[str, Any]]] = {OURS: ours(folder / "corpus", workers)}
-        for name, bands in BANDS.items():
-            if workers == 1 or name == "datatrove":
-                runners[name] = datatrove(folder, tokenizer, workers, bands)
-        results = interleaved(runners, repeats)
-        notes = f"{size / 1e6:.1f} MB of text in {FILES} files, {len(texts)} documents"
+def end_to_end(folder: Path, size: int, workers: int, repeats: int, *, found: bool) -> Iterator[Case]:
+    """Speed and memory of all runners, and with `found` what each removed against the exact answer."""
+    tokenizer = write_tokenizer(folder / "tokenizer.json")
+    answer = exact_answer(folder / "corpus") if found else None
+    runners: dict[str, Callable[[], dict[str, Any]]] = {OURS: ours(folder / "corpus", workers, PART_BYTES)}
+    for name, bands in BANDS.items():
+        runners[name] = datatrove(folder, tokenizer, workers, bands)
+    results = interleaved(runners, repeats)
+    about = f"{size / 1e6:.0f} MB of manual pages, {workers} workers"
 
-        def add(
-            case: str, unit: str, better: Any, value: Callable[[dict[str, Any]], float], notes: str = notes
-        ) -> None:
-            found = {name: [value(one) for one in many] for name, many in results.items()}  # noqa: B023
-            cases.append(case_of(f"{case}, {workers} workers", unit, better, found, notes))  # noqa: B023
+    def case(name: str, unit: str, better: Literal["higher", "lower"], value: Callable[[Any], float]) -> Case:
+        values = {runner: [value(one) for one in many] for runner, many in results.items()}
+        return case_of(f"{name}, {about}", unit, better, values, f"{FILES} files of JSON lines")
 
-        add("end to end", "MB/s/core", "higher", lambda one: size / 1e6 / one["seconds"] / workers)  # noqa: B023
-        add("largest process", "MiB", "lower", lambda one: one["peak_rss_mib"])
-        if workers == 1:
-            answer = f"{len(pairs)} pairs at Jaccard >= {THRESHOLD} of 5-word shingles, by brute force"
-            for what in ("recall", "precision", "removed"):
-                better = "lower" if what == "removed" else "higher"
-                add(what, "share" if what != "removed" else "documents", better,
-                    lambda one, what=what: judge(set(one["removed"]), pairs, len(texts))[what], answer)  # fmt: skip
-    return cases
+    yield case("end to end", "MB/s/core", "higher", lambda one: size / 1e6 / one["seconds"] / workers)
+    yield case("processor time", "s", "lower", lambda one: one["cpu_seconds"])
+    yield case("largest process", "MiB", "lower", lambda one: one["peak_rss_mib"])
+    if answer is not None:
+        pairs, documents = answer
+        exact = (
+            f"{len(pairs)} pairs of {documents} documents at Jaccard >= {THRESHOLD} of 5-word shingles, by brute force"
+        )
+        for what, unit, better in JUDGED:
+
+            def verdict(one: Any, what: str = what) -> float:
+                return judge(set(one["removed"]), pairs, documents)[what]
+
+            yield replace(case(what, unit, better, verdict), notes=exact)
 
 
-def encoding(folder: Path, repeats: int) -> list[Case]:
-    """Encoding alone, one core."""
-    names = {OURS: "FastEncoder", "tokenizers": "ReferenceEncoder"}
-    runners = {
-        name: lambda encoder=encoder: measured(__file__, {"encode": encoder, "corpus": str(folder / "corpus")})
-        for name, encoder in names.items()
-    }
-    results = interleaved(runners, max(repeats, 1))
+JUDGED: tuple[tuple[str, str, Literal["higher", "lower"]], ...] = (
+    ("recall", "share", "higher"),
+    ("precision", "share", "higher"),
+    ("removed", "documents", "lower"),
+)
+
+
+def encoding(quick: bool) -> Sequence[Case]:
+    """Encoding alone, one core, over normalised text as the pipeline has it."""
+    names = {OURS: "FastEncoder", "tiktoken": "tiktoken", "tokenizers": "ReferenceEncoder"}
+    with corpus_of(QUICK if quick else TOKENISED) as (folder, size):
+        runners = {
+            name: lambda encoder=encoder: measured(__file__, {"encode": encoder, "corpus": str(folder / "corpus")})
+            for name, encoder in names.items()
+        }
+        results = interleaved(runners, 1 if quick else REPEATS)
     values = {name: [one["mb_per_second"] for one in many] for name, many in results.items()}
-    return [case_of("encode with OPT's vocabulary", "MB/s/core", "higher", values, f"at most {TOKENISED / 1e6:.0f} MB")]
+    return [case_of("encode with OPT's vocabulary", "MB/s/core", "higher", values, f"{size / 1e6:.0f} MB")]
 
 
-def memory(folder: Path, repeats: int) -> list[Case]:
-    """The largest process at a quarter of the corpus, given as peer, and at the whole."""
-    runners = {OURS: ours(folder / "corpus", 2), "quarter of the corpus": ours(folder / "quarter", 2)}
-    results = interleaved(runners, max(repeats - 1, 1))
-    values = {name: [one["peak_rss_mib"] for one in many] for name, many in results.items()}
-    return [case_of("largest process, whole and quarter", "MiB", "lower", values, "our own at two sizes, 4x apart")]
+def memory(quick: bool) -> Sequence[Case]:
+    """Our largest process at a quarter of a corpus, given as peer, and at the whole, with parts of the default size."""
+    peaks = {}
+    for wanted in QUICK_MEMORY_SIZES if quick else MEMORY_SIZES:
+        with corpus_of(wanted) as (folder, size):
+            peaks[size] = ours(folder / "corpus", 2, None)()["peak_rss_mib"]
+    quarter, whole = peaks
+    values = {OURS: [peaks[whole]], "a quarter of it": [peaks[quarter]]}
+    notes = (
+        f"{whole / 1e6:.0f} and {quarter / 1e6:.0f} MB, 2 workers; pages beyond the machine's are copies with new words"
+    )
+    return [case_of("largest process at two sizes", "MiB", "lower", values, notes)]
 
 
-def ours(corpus: Path, workers: int) -> Callable[[], dict[str, Any]]:
-    """A runner of our pipeline."""
-    return lambda: measured(__file__, {"corpus": str(corpus), "workers": workers}, timeout_s=7200)
+def exact_answer(corpus: Path) -> tuple[dict[tuple[str, str], float], int]:
+    """Similar pairs, and the number of documents; found once a corpus, in a process that gives its memory back."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(corpus.glob("*.jsonl")))).hexdigest()
+    kept = cache() / f"dataprep-truth-{digest[:16]}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(measured(__file__, {"truth": str(corpus)}, timeout_s=7200)))
+    found = json.loads(kept.read_text())
+    return {(one, other): value for one, other, value in found["pairs"]}, found["documents"]
+
+
+def truth(job: dict[str, Any]) -> dict[str, Any]:
+    """Find every similar pair."""
+    texts = read_corpus(Path(job["truth"]))
+    pairs = similar_pairs(texts, THRESHOLD)
+    return {"pairs": [[*names, value] for names, value in pairs.items()], "documents": len(texts)}
+
+
+def ours(corpus: Path, workers: int, part_bytes: int | None) -> Callable[[], dict[str, Any]]:
+    """A runner of our pipeline; without `part_bytes` with parts of the default size."""
+    job = {"corpus": str(corpus), "workers": workers, "part_bytes": part_bytes}
+    return lambda: measured(__file__, job, timeout_s=7200)
 
 
 def datatrove(folder: Path, tokenizer: Path, workers: int, bands: tuple[int, int]) -> Callable[[], dict[str, Any]]:
@@ -124,14 +172,18 @@ def datatrove(folder: Path, tokenizer: Path, workers: int, bands: tuple[int, int
 
 def datatrove_python() -> Path:
     """The interpreter of datatrove's environment, made if it is not there."""
-    cache = Path(os.environ.get("OPT_OPERATOR_CACHE") or "~/.cache/opt-operator").expanduser()
-    folder = cache / "datatrove-0.10"
+    folder = cache() / "datatrove-0.10"
     python = folder / "bin/python"
     if not python.exists() or subprocess.run([python, "-c", "import datatrove, orjson, spacy"], check=False).returncode:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *DATATROVE], check=True)
     return python
+
+
+def cache() -> Path:
+    """Where what takes long to make is kept."""
+    return Path(os.environ.get("OPT_OPERATOR_CACHE") or "~/.cache/opt-operator").expanduser()
 
 
 def write_tokenizer(path: Path) -> Path:
@@ -150,8 +202,8 @@ def write_tokenizer(path: Path) -> Path:
 
 
 def worker(job: dict[str, Any]) -> dict[str, Any]:
-    """What runs in a process of its own: our pipeline, or one of the encoders."""
-    return encode(job) if "encode" in job else prepare_all(job)
+    """What runs in a process of its own: one of the encoders, the exact answer, or our pipeline."""
+    return encode(job) if "encode" in job else truth(job) if "truth" in job else prepare_all(job)
 
 
 def prepare_all(job: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +216,8 @@ def prepare_all(job: dict[str, Any]) -> dict[str, Any]:
         merges_uri=(VOCABULARY / "gpt2-merges.txt").resolve().as_uri(),
     )
     source = Source(name="man", uri=Path(job["corpus"]).as_uri())
-    data = DataSpec(sources=(source,), tokenizer=Tokenizer(files=files), part_bytes=8 << 20)
+    data = DataSpec(sources=(source,), tokenizer=Tokenizer(files=files))
+    data = data.model_copy(update={"part_bytes": job["part_bytes"] or data.part_bytes})
     with tempfile.TemporaryDirectory() as store:
         started = time.perf_counter()
         prepared = prepare(data, Path(store).as_uri(), workers=job["workers"])
@@ -207,23 +260,28 @@ def removed(uri: str) -> list[str]:
 def encode(job: dict[str, Any]) -> dict[str, Any]:
     """Time one encoder over the corpus."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from opt_dataprep.tokens import encoders
+    import pyarrow as pa
+
+    from opt_dataprep.steps.normalise import whitespace
+    from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder
     from opt_dataprep.tokens.vocabulary import parse_vocabulary
 
     files = [VOCABULARY / "gpt2-vocab.json", VOCABULARY / "gpt2-merges.txt"]
     vocabulary = parse_vocabulary(files[0].read_bytes(), files[1].read_bytes(), (str(files[0]), str(files[1])))
-    encoder = getattr(encoders, job["encode"])(vocabulary)
-    texts, size = [], 0
-    for text in read_corpus(Path(job["corpus"])).values():
-        if size >= TOKENISED:
-            break
-        texts.append(text)
-        size += len(text.encode())
+    texts = list(map(whitespace, read_corpus(Path(job["corpus"])).values()))
+    fast, reference = FastEncoder(vocabulary), ReferenceEncoder(vocabulary)
+    columns = [pa.array(texts[at : at + 500]) for at in range(0, len(texts), 500)]
     started = time.perf_counter()
-    for text in texts:
-        encoder.encode(text)
-    return {"mb_per_second": size / 1e6 / (time.perf_counter() - started)}
+    if job["encode"] == "FastEncoder":
+        for column in columns:
+            fast.encode_column(column)
+    else:
+        encode_one = reference.encode if job["encode"] == "ReferenceEncoder" else fast.encode
+        for text in texts:
+            encode_one(text)
+    return {"mb_per_second": sum(len(text.encode()) for text in texts) / 1e6 / (time.perf_counter() - started)}
 
 
 if __name__ == "__main__":
-    run("dataprep", measure, worker)
+    groups = {"large-1": large(1), "large-2": large(2), "small": small, "encode": encoding, "memory": memory}
+    run("dataprep", groups, worker)

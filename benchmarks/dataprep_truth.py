@@ -6,6 +6,7 @@ Shares no code with what is measured: plain Python sets and the prefix filter of
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 from collections import Counter, defaultdict
@@ -17,20 +18,37 @@ FILES = 16
 
 
 def write_corpus(folder: Path, most: int) -> int:
-    """Deal pages as JSON lines into `FILES` files until there are `most` bytes of text; return how many there are."""
+    """Deal pages as JSON lines into `FILES` files until there are `most` bytes of text; return how many there are.
+
+    When all pages of the machine are used up they come again, with every sixth word made a new one, so that the copies
+    are no duplicates.
+    """
     folder.mkdir(parents=True)
     files = [(folder / f"{number:02d}.jsonl").open("w") for number in range(FILES)]
+    pages = sorted(MANUAL.rglob("*.gz"))
+    if not pages:
+        raise SystemExit(f"{MANUAL} holds no manual pages: install packages that have some, for example manpages-dev")
     total = 0
-    for count, path in enumerate(sorted(MANUAL.rglob("*.gz"))):
+    for count, (turn, path) in enumerate((turn, path) for turn in itertools.count() for path in pages):
         if total >= most:
             break
         text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").replace("\0", "").strip()
         if text:
-            files[count % FILES].write(json.dumps({"id": str(path.relative_to(MANUAL)), "text": text}) + "\n")
+            text = renewed(text, turn)
+            files[count % FILES].write(json.dumps({"id": f"{path.relative_to(MANUAL)} {turn}", "text": text}) + "\n")
             total += len(text.encode())
     for file in files:
         file.close()
     return total
+
+
+def renewed(text: str, turn: int) -> str:
+    """The text for turn 0, else with every sixth word made one that no other turn has."""
+    if not turn:
+        return text
+    parts = text.split(" ")
+    parts[::6] = [f"{part}x{turn}" for part in parts[::6]]
+    return " ".join(parts)
 
 
 def read_corpus(folder: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,16 +25,23 @@ def listener(as_json: bool) -> Iterator[Told]:
     if as_json:
         yield lambda event: click.echo(canonical_json(event.wire()).decode())
         return
-    screen = Screen()
+    screen = Screen(_stage_names())
     with Live(console=Console(), refresh_per_second=8, get_renderable=screen.render) as live:
         yield screen.add
         live.refresh()
 
 
+def _stage_names() -> Sequence[str]:
+    from opt_dataprep.work.table import STAGES
+
+    return [stage.name for stage in STAGES]
+
+
 @dataclass
 class Screen:
-    """The newest event of each stage, as a table."""
+    """The newest event of each stage, as a table; `names` are those of all stages in order."""
 
+    names: Sequence[str]
     stages: dict[str, PreparationEvent] = field(default_factory=dict)
     began: dict[str, float] = field(default_factory=dict)
 
@@ -51,6 +58,8 @@ class Screen:
         for title in ("tasks", "rate", "time"):
             table.add_column(title, justify="right")
         for name, event in self.stages.items():
+            if name not in self.names:
+                continue
             bar = ProgressBar(total=event.tasks, completed=event.done, width=24)
             table.add_row(name, bar, f"{event.done}/{event.tasks}", self.rate(event), self.eta(event))
         return Group(table, *map(Text, self.notes()))
@@ -68,16 +77,24 @@ class Screen:
         return f"~{seconds * (event.tasks - event.done) / event.done:.0f} s"
 
     def notes(self) -> Iterator[str]:
-        """Documents read, dropped by reason; tasks found done; workers lost; the data set's place."""
+        """How far all is; documents dropped by reason; tasks found done; workers lost; the data set's place."""
         if not self.stages:
             return
         last = list(self.stages.values())[-1]
-        yield f"{last.documents:,} documents read in {last.seconds:.0f} s"
-        if last.dropped:
-            yield "dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in sorted(last.dropped.items()))
+        yield ""
+        yield f"stage {self.place(last.stage)} of {len(self.names)}, {last.seconds:.0f} s"
+        dropped = sum(last.dropped.values())
+        share = f" ({dropped / last.documents:.1%})" if last.documents else ""
+        yield f"{last.documents:,} documents read, {dropped:,} dropped{share}"
+        for reason, count in sorted(last.dropped.items(), key=lambda item: (-item[1], item[0])):
+            yield f"  {count:>12,} {reason}"
         if reused := sum(event.reused for event in self.stages.values()):
             yield f"{reused} tasks found done"
         if last.retries:
             yield f"{last.retries} workers lost and replaced"
         if last.dataset:
             yield f"data set: {last.dataset}"
+
+    def place(self, stage: str) -> int:
+        """Number of a stage among all; the last one's when all are done."""
+        return self.names.index(stage) + 1 if stage in self.names else len(self.names)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from opt_api.training.data import Deduplication, Source
-from opt_dataprep.work.driver import prepare
 from opt_store import open_store
 from support import s3
 from support.corpora import library_texts, spec, training_file, write_jsonl
@@ -32,6 +31,13 @@ def start(file: Path, server: s3.S3Server, store: str) -> subprocess.Popen[str]:
     command = [OPTCTL, "dataprep", file, "--store", store, "--workers", "2", "--json"]
     env = {**os.environ, **environment(server)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def finished(process: subprocess.Popen[str]) -> list[dict]:
+    """Events of a run that must end well."""
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return [json.loads(line) for line in output.splitlines()]
 
 
 def objects(store_url: str) -> dict[str, bytes]:
@@ -70,11 +76,9 @@ def test_a_server_that_is_killed_midway(tmp_path, monkeypatch, stage):
         for name, value in environment(server).items():
             monkeypatch.setenv(name, value)
         assert not [key for key in objects(store) if key.endswith("manifest.json")]
-        again = start(file, server, store)
-        output, errors = again.communicate(timeout=240)
-        assert again.returncode == 0, errors
-        assert any(json.loads(line)["reused"] for line in output.splitlines()), "committed parts are not done again"
-        left = objects(store)
-        prepare(data, f"s3://{server.bucket}/undisturbed", workers=1)
-        assert left == objects(f"s3://{server.bucket}/undisturbed")
+        kept = [found.key for found in open_store(store).list() if found.key.endswith("commit.json")]
+        assert any(event["reused"] for event in finished(start(file, server, store))), f"not found again: {kept}"
+        left, undisturbed = objects(store), f"s3://{server.bucket}/undisturbed"
+        finished(start(file, server, undisturbed))
+        assert left == objects(undisturbed)
         assert [key for key in left if key.endswith("manifest.json")]

@@ -45,6 +45,17 @@ def dataset_bytes(store: Path) -> dict[str, bytes]:
     }
 
 
+def wait_for_progress(process: subprocess.Popen[str], store: Path) -> None:
+    """Wait for another commit, so that kills hit work and not only interpreters that start."""
+    had = commits(store)
+    while process.poll() is None and commits(store) == had:
+        time.sleep(0.01)
+
+
+def commits(store: Path) -> int:
+    return sum(1 for _ in (store / "data" / "work").glob("*/*/commit.json"))
+
+
 @dataclass
 class Killer:
     """Runs preparations one after the other and kills their processes until `kills` have been made."""
@@ -62,7 +73,8 @@ class Killer:
         while self.drivers + self.workers < kills or (store / "data").exists() or not finished:
             process = start(self.data, store, workers)
             while process.poll() is None and self.drivers + self.workers < kills:
-                time.sleep(self.rng.uniform(0.02, longest_wait_s))
+                wait_for_progress(process, store)
+                time.sleep(self.rng.uniform(0, longest_wait_s))
                 self._kill_one(process)
             _, errors = process.communicate(timeout=DEADLINE_S)
             if process.returncode == 0:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from io import IOBase
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,14 +79,13 @@ def _write(task: Task, name: str, span: Span, begins: Any, places: Any) -> list[
     targets = places // blocks_per_shard(task.preparation)
     numbers = np.unique(targets)
     schema = block_schema(width).append(pa.field("place", pa.uint64(), nullable=False))
-    with anonymous_file() as (file, path):
-        with pa.ipc.new_file(pa.PythonFile(cast("IOBase", file), mode="w"), schema) as writer:
+    with anonymous_file() as (_, path):
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for number in numbers:
                 chosen = np.flatnonzero(targets == number)
                 batch = cut_blocks(span, begins[chosen], width)
                 columns = [*batch.columns, pa.array(places[chosen], pa.uint64())]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
-        file.flush()
         task.emit(name, path)
     return [int(number) for number in numbers]
 

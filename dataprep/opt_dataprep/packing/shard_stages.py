@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import IOBase
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +42,8 @@ def _run(task: Task) -> dict[str, Any]:
         tokens[where] = column.flatten().to_numpy().reshape(-1, width)
         order[where] = np.arange(taken, taken + len(where))
         taken += len(where)
-        documents.append(batch["documents"])
+        # A copy: the column itself would keep the whole batch, tokens included, in memory.
+        documents.append(rearrange(batch["documents"], np.arange(batch.num_rows)))
     assert (order >= 0).all(), "every place of a shard is filled by exactly one block"
     batch = batch_of(tokens, rearrange(pa.concat_arrays(documents), order), width)
     publish(task, f"shards/train-{task.index:05d}.arrow", batch)
@@ -69,10 +69,9 @@ def publish(task: Task, name: str, batch: pa.RecordBatch) -> None:
         "opt.plan": task.preparation.identity,
     }
     schema = block_schema(data.sequence_length + 1).with_metadata(metadata)
-    with anonymous_file() as (file, path):
-        with pa.ipc.new_file(pa.PythonFile(cast("IOBase", file), mode="w"), schema) as writer:
+    with anonymous_file() as (_, path):
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(batch.replace_schema_metadata(metadata))
-        file.flush()
         task.publish(name, path)
 
 
