@@ -42,6 +42,7 @@ def run_stage(preparation: Preparation, stage: str, index: int, completions: int
     Raises:
         DataprepError, StoreError: As `run_task`.
     """
+    give_memory_back()
     for task in range(index, BY_NAME[stage].count(preparation), completions):
         yield do(preparation, stage, task)
 
@@ -54,6 +55,7 @@ def do(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
 
 
 def _serve(preparation: Preparation) -> int:
+    give_memory_back()
     for line in sys.stdin:
         stage, index = line.split()
         try:
@@ -86,7 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=int(os.environ.get("JOB_COMPLETION_INDEX", "0")))
     parser.add_argument("--completions", type=int, default=1)
     options = parser.parse_args(arguments)
-    give_memory_back()
     preparation = load_preparation(open_store(options.store), options.plan)
     if options.stage is None:
         return _serve(preparation)
