@@ -55,7 +55,22 @@ def _redirect(log: str) -> None:
     faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
 
 
+def environment_of(order: WorkerOrder, local_world_size: int) -> dict[str, str]:
+    """What torchrun would have put into the worker's environment, for libraries that look there."""
+    values = {
+        "RANK": order.rank,
+        "LOCAL_RANK": order.local_rank,
+        "WORLD_SIZE": order.world_size,
+        "LOCAL_WORLD_SIZE": local_world_size,
+        "GROUP_RANK": order.rank // local_world_size,
+        "TORCHELASTIC_RUN_ID": order.run,
+        "TORCHELASTIC_RESTART_COUNT": order.attempt - 1,
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
 def _run(order: WorkerOrder, shared: Shared, entry: Entry) -> ExitReport:
+    os.environ.update(environment_of(order, len(shared.slots)))
     whose = Whose(order.local_rank, order.unit, order.trajectory, order.beside)
     tell = Tell(
         copied=lambda step: send(shared.channel, "copy", f"{order.local_rank} {step}".encode()),
