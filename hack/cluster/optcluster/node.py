@@ -82,6 +82,7 @@ def _kubelet(machine: Machine, authority: Authority, addresses: Addresses) -> di
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{machine.group}/pods",
+        "providerID": f"optcluster://{machine.group}/{machine.name}",  # all nodes share one machine's serial number
         "failCgroupV1": False,
         "failSwapOn": False,
         "localStorageCapacityIsolation": False,  # it cannot read the file system of a folder that is bound in
