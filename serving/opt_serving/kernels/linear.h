@@ -116,35 +116,27 @@ template <> inline float finish<OpI8>(const Linear &l, float s, int64_t row, flo
   return (s - float(l.shift[row])) * (l.scale[row] * x_scale);
 }
 
-// R rows of weights with M rows of x. The sums run over U steps at once where R x M alone would wait for the adder.
+// R rows of weights with M rows of x; eight sums at least, so that the adder never waits for itself.
 template <class Op, int R, int M>
 static inline void tile(const Linear &l, int64_t row, const typename Op::X *x, int64_t ldx, const float *x_scale,
                         float *y, int64_t ldy, bool relu) {
-  constexpr int U = R * M >= 8 ? 1 : (R * M >= 4 ? 2 : 4);
+  constexpr int64_t AHEAD = 2048 / sizeof(typename Op::W);
   const int64_t k = l.k;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
-  typename Op::Acc acc[U][R][M] = {};
+  typename Op::Acc acc[R][M] = {};
   int64_t i = 0;
-  for (; i + U * Op::STEP <= k; i += U * Op::STEP)
-    for (int u = 0; u < U; u++) {
-      typename Op::Wv wv[R];
-      for (int r = 0; r < R; r++) {
-        wv[r] = Op::w(w + r * k + i + u * Op::STEP);
-        if (M <= 8) __builtin_prefetch(w + r * k + i + u * Op::STEP + 2048 / sizeof(typename Op::W), 0, 0);
-      }
-      for (int m = 0; m < M; m++)
-        for (int r = 0; r < R; r++) acc[u][r][m] = Op::fma(acc[u][r][m], wv[r], x + m * ldx + i + u * Op::STEP);
-    }
-  for (; i + Op::STEP <= k; i += Op::STEP)
+  for (; i + Op::STEP <= k; i += Op::STEP) {
+    typename Op::Wv wv[R];
     for (int r = 0; r < R; r++) {
-      auto wv = Op::w(w + r * k + i);
-      for (int m = 0; m < M; m++) acc[0][r][m] = Op::fma(acc[0][r][m], wv, x + m * ldx + i);
+      wv[r] = Op::w(w + r * k + i);
+      __builtin_prefetch(w + r * k + i + AHEAD, 0, 0);
     }
+    for (int m = 0; m < M; m++)
+      for (int r = 0; r < R; r++) acc[r][m] = Op::fma(acc[r][m], wv[r], x + m * ldx + i);
+  }
   for (int r = 0; r < R; r++)
     for (int m = 0; m < M; m++) {
-      auto v = acc[0][r][m];
-      for (int u = 1; u < U; u++) v += acc[u][r][m];
-      auto s = total(v);
+      auto s = total(acc[r][m]);
       for (int64_t j = i; j < k; j++) s += Op::tail(w[r * k + j], x[m * ldx + j]);
       float f = finish<Op>(l, float(s), row + r, x_scale ? x_scale[m] : 0.f);
       if (l.bias) f += l.bias[row + r];
@@ -182,6 +174,8 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
     const auto *xb = x + at * l.k;
     const float *sb = xs ? xs + at : nullptr;
     int64_t row = from;
+    if (count == 1)
+      for (; row + 8 <= to; row += 8) tile<Op, 8, 1>(l, row, xb, l.k, sb, y + at * ldy, ldy, relu);
     for (; row + 4 <= to; row += 4) rows_of<Op, 4>(l, row, count, xb, sb, y + at * ldy, ldy, relu);
     for (; row < to; row++) rows_of<Op, 1>(l, row, count, xb, sb, y + at * ldy, ldy, relu);
   }

@@ -1,0 +1,89 @@
+"""The compiled kernels against torch, at every level this processor has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from opt_serving.compute.matrices import multiply, quantised
+from opt_serving.kernels import build, library
+from opt_serving.kernels.library import Matrix
+
+pytestmark = pytest.mark.unit
+LEVELS = [level for level, (needed, _) in build._LEVELS.items() if needed <= build.processor_flags()]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("rows", "width"), [(64, 64), (37, 83), (4, 3072), (1, 1)])
+def test_products_are_torchs(level, rows, width):
+    torch.manual_seed(rows)
+    weight, bias = torch.randn(rows, width) / width**0.5, torch.randn(rows)
+    for count in (1, 2, 3, 7, 8, 31, 50):
+        x = torch.randn(count, width)
+        wanted = torch.nn.functional.linear(x, weight, bias)
+        assert torch.allclose(library.linear(Matrix(weight, bias), x, threads=1, level=level), wanted, atol=1e-5)
+        half = weight.bfloat16()
+        assert torch.allclose(
+            library.linear(Matrix(half, bias), x, threads=1, level=level),
+            torch.nn.functional.linear(x, half.float(), bias), atol=1e-5,
+        )  # fmt: skip
+        relu = library.linear(Matrix(weight, bias), x, threads=1, relu=True, level=level)
+        assert torch.allclose(relu, wanted.relu(), atol=1e-5)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_int8_products_are_those_of_rounded_numbers(level):
+    torch.manual_seed(2)
+    weight, bias, x = torch.randn(37, 211), torch.randn(37), torch.randn(9, 211)
+    matrix = quantised(weight, bias)
+    scale = x.abs().amax(1, keepdim=True) / 127
+    rounded = (x / scale).round() * scale
+    found = library.linear(matrix, x, threads=1, level=level)
+    assert torch.allclose(found, multiply(matrix, rounded), atol=2e-3)
+    assert (found - torch.nn.functional.linear(x, weight, bias)).abs().mean() < 0.2
+
+
+def test_a_row_does_not_depend_on_its_neighbours():
+    torch.manual_seed(3)
+    x = torch.randn(40, 96)
+    for matrix in (Matrix(torch.randn(50, 96)), Matrix(torch.randn(50, 96).bfloat16()), quantised(torch.randn(50, 96))):
+        together = library.linear(matrix, x, threads=1)
+        alone = torch.cat([library.linear(matrix, x[i : i + 1], threads=1) for i in range(40)])
+        assert torch.equal(together, alone)
+        assert torch.equal(together, library.linear(matrix, x, threads=2))
+
+
+def test_rows_are_quantised_with_their_own_scale():
+    weight = torch.tensor([[1.0, -2.0], [0.0, 0.0], [1e-3, 5e-4]])
+    matrix = quantised(weight)
+    assert matrix.scale is not None
+    assert torch.allclose(matrix.weight * matrix.scale[:, None], weight, atol=0.01)
+    assert torch.allclose((matrix.weight * matrix.scale[:, None])[2], weight[2], atol=1e-5)
+
+
+def test_levels_follow_the_processor():
+    assert build.best_level(frozenset()) == "plain"
+    assert build.best_level(frozenset({"avx2", "fma", "f16c"})) == "avx2"
+    assert build.best_level(build.processor_flags()) == LEVELS[0]
+
+
+def test_without_a_compiler_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(build.KernelUnavailable, match=r"no C\+\+ compiler"):
+        build.build("plain", tmp_path)
+
+
+def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    (tmp_path / "opt.cpp").write_text("no program")
+    with pytest.raises(build.KernelUnavailable, match="ended with 1"):
+        build.build("plain", tmp_path / "made")
+    assert not list((tmp_path / "made").iterdir())
+
+
+def test_pages_are_those_of_the_engine():
+    from opt_serving.settings import PAGE
+
+    assert library.load().opt_page() == PAGE
+    assert library.address(np.zeros(1)) > 0

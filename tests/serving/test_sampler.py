@@ -1,0 +1,75 @@
+"""The next token, from logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opt_serving.engine.requests import Sampling, Sequence
+from opt_serving.engine.sampler import choose, scored
+
+pytestmark = pytest.mark.unit
+LOGITS = torch.tensor([0.0, 3.0, 2.9, -1.0, 2.0, 1.0])
+
+
+def drawn(times: int = 300, **fields: object) -> set[int]:
+    return {
+        choose(LOGITS[None], [Sequence([2], Sampling(seed=seed, **fields))])[0].id
+        for seed in range(times)  # type: ignore[arg-type]
+    }
+
+
+def test_greedy_takes_the_likeliest():
+    assert choose(LOGITS[None], [Sequence([2], Sampling())])[0].id == 1
+
+
+def test_rows_of_a_batch_do_not_mix():
+    logits = torch.stack([LOGITS, LOGITS.flip(0), LOGITS])
+    sequences = [Sequence([2], s) for s in (Sampling(), Sampling(), Sampling(temperature=1.0, top_k=1, seed=3))]
+    assert [token.id for token in choose(logits, sequences)] == [1, 4, 1]
+
+
+def test_top_k_and_top_p_bound_the_draw():
+    assert drawn(temperature=1.0) == {0, 1, 2, 3, 4, 5}
+    assert drawn(temperature=1.0, top_k=2) == {1, 2}
+    assert drawn(temperature=1.0, top_p=0.5) == {1, 2}  # the first alone has 0.37
+    assert drawn(temperature=1.0, top_p=0.01) == {1}
+    assert drawn(temperature=0.01) == {1, 2}
+
+
+def test_a_seed_gives_the_same_draws_and_shares_follow_the_probabilities():
+    one, same = (Sequence([2], Sampling(temperature=1.0, seed=11)) for _ in range(2))
+    assert [choose(LOGITS[None], [one])[0].id for _ in range(50)] == [
+        choose(LOGITS[None], [same])[0].id for _ in range(50)
+    ]
+    counts = torch.bincount(torch.tensor([choose(LOGITS[None], [one])[0].id for _ in range(4000)]), minlength=6)
+    assert torch.allclose(counts / 4000, torch.softmax(LOGITS, 0), atol=0.03)
+
+
+def test_penalties_and_bias_move_the_choice():
+    sequence = Sequence([2], Sampling(presence_penalty=0.5))
+    sequence.generated = [1]
+    assert choose(LOGITS[None], [sequence])[0].id == 2
+    sequence = Sequence([2], Sampling(frequency_penalty=0.06))
+    sequence.generated = [1]
+    assert choose(LOGITS[None], [sequence])[0].id == 1
+    sequence.generated = [1, 1]
+    assert choose(LOGITS[None], [sequence])[0].id == 2
+    assert choose(LOGITS[None], [Sequence([2], Sampling(logit_bias={3: 100.0}))])[0].id == 3
+
+
+def test_no_stop_before_the_least_count():
+    sequence = Sequence([2], Sampling(stop_ids=frozenset({1}), min_tokens=1))
+    assert choose(LOGITS[None], [sequence])[0].id == 2
+    sequence.generated = [2]
+    assert choose(LOGITS[None], [sequence])[0].id == 1
+
+
+def test_log_probabilities_are_the_models_own():
+    wanted = torch.log_softmax(LOGITS, 0)
+    (token,) = choose(LOGITS[None], [Sequence([2], Sampling(logprobs=2, logit_bias={3: 100.0}))])
+    assert token.logprob == pytest.approx(float(wanted[3]))
+    assert [i for i, _ in token.top] == [1, 2]
+    (all_of_them,) = scored(LOGITS[None], [5], 20)
+    assert len(all_of_them.top) == 6
+    assert scored(LOGITS[None], [5], 0)[0].top == ()
