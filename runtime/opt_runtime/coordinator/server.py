@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import FieldChange
 from opt_runtime.coordinator.coordinator import Coordinator
+from opt_runtime.coordinator.observed import Host
 from opt_runtime.coordinator.status import metrics_of, status_of
 from opt_runtime.messages import AgentReport
 from opt_runtime.wire import JSON, Answer, Request, Routes
@@ -96,11 +97,21 @@ def _suspend(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
 def _gone(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
     """A second source's word about a host, such as its node being lost; it counts only while the host is silent."""
     with c.changed:
-        host = c.observed.hosts.get(wish["host"])
+        name, word = str(wish["host"]), str(wish["word"])[:1000]
+        host = c.observed.hosts.get(name) or _unheard(c, name)
         if host is not None:
-            c.observed.hosts[wish["host"]] = replace(host, gone=str(wish["word"])[:1000])
+            c.observed.hosts[name] = replace(host, gone=word)
             c.wake()
     return {"known": host is not None}
+
+
+def _unheard(c: Coordinator, name: str) -> Host | None:
+    """A host that an earlier coordinator had in its gang and this one has never heard of."""
+    if name not in c.state.gang:
+        return None
+    known = [entry.hardware for entry in c.state.ledger.entries.values() if name in entry.names]
+    hardware = known[-1] if known else name
+    return Host(AgentReport(run=c.settings.run, host=name, hardware=hardware, pid=0, address=""), 0.0)
 
 
 def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:

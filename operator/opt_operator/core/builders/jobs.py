@@ -35,7 +35,8 @@ def stage_job(parent: Parent, plan: Plan, image: str, stage: str, attempt: int, 
 
 def evaluation_job(parent: Parent, plan: Plan, image: str, attempt: int, dataset: str) -> Object:
     """Validation losses of the final checkpoint."""
-    command = ["python3", "-m", "opt_cli.evaluate_job", "--plan", PLAN_FILE, "--store", _url(plan), "--dataset", dataset]
+    module = ["python3", "-m", "opt_cli.evaluate_job"]
+    command = [*module, "--plan", PLAN_FILE, "--store", _url(plan), "--dataset", dataset]
     labels = names.pod_labels(parent.name, "evaluation", attempt)
     name = names.evaluation_job(parent.name, attempt)
     return _document(parent, plan, image, name, labels, command, completions=1, amounts=host_amounts(parent, plan))

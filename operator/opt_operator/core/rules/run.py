@@ -14,6 +14,7 @@ from opt_operator.core.plans import change, wishes
 from opt_operator.core.rules.places import COORDINATOR, Places, places_of, removals
 from opt_operator.core.rules.surroundings import surroundings
 from opt_operator.core.rules.verdict import LATER_S, SOON_S, Case, Verdict, intend
+from opt_operator.core.views import CoordinatorReport
 
 BACKOFF_LIMIT_S = 60
 STEADY_S = 10.0
@@ -120,7 +121,14 @@ def _gone(places: Places) -> list[Action]:
         lost = finding.symptom in ("NodeLost", "NodeDoubtful", "GoingStuck")
         if lost and agent and not agent.gone and agent.silent_seconds > SAY_GONE_AFTER_S:
             told.append(Tell("/gone", {"host": finding.name, "word": finding.words}))
-    return told
+    return [*told, *_vanished(places, report)]
+
+
+def _vanished(places: Places, report: CoordinatorReport) -> list[Action]:
+    """Hosts of the gang that no pod is behind: those of a coordinator before, or of another life of the cluster."""
+    there = {finding.name for finding in places.hosts if not finding.pod.ended}
+    lost = sorted(host for host in report.gang - there if report.agent(host) is None)
+    return [Tell("/gone", {"host": host, "word": "there is no pod of that name"}) for host in lost]
 
 
 def _resume(case: Case) -> list[Action]:
