@@ -15,6 +15,7 @@ from opt_api.training.data import BatchRange
 from opt_trainer.loop.agreement import Flags, Sums, agree
 from opt_trainer.loop.evaluation import Evaluation
 from opt_trainer.loop.memory import MemoryTier
+from opt_trainer.loop.own_time import OwnTime
 from opt_trainer.loop.running import (
     Measured,
     after_step,
@@ -118,10 +119,10 @@ class Loop:
             rows = parts.loader.next().rows
         with parts.telemetry.section("step"):
             known = due_changes(parts.changes.after(self.state.applied_change), step + 1)
-            cpu_before = time.process_time()
+            own_time = OwnTime(self._plan.layout.device)
             counts = not _skipped(running_of(self.state).skip_batches, step)
             found = self._compute(step, rows) if counts else parts.train.nothing()
-            own = time.process_time() - cpu_before
+            own = own_time.taken()
             flags = Flags(parts.stop.asked, parts.saver.busy, parts.rank == 0 and self._clock.due(step), len(known))
             parts.memory.settle()
             sums = agree(found, flags, alone=parts.workers == 1)
@@ -173,7 +174,7 @@ class Loop:
         self._parts.telemetry.saved(step, stall)
 
     def _record(
-        self, step: int, measured: Measured | None, seconds: float, own: float, mine: torch.Tensor | None
+        self, step: int, measured: Measured | None, seconds: float, own: float | None, mine: torch.Tensor | None
     ) -> StepRecord:
         state = self.state
         gradient, parameter = (math.sqrt(square) for square in mine[2:].tolist()) if mine is not None else (None, None)
@@ -188,7 +189,7 @@ class Loop:
             parameter_norm=found.parameter_norm,
             activation_norm=found.activation_norm,
             step_seconds=seconds,
-            compute_seconds=own / max(1, torch.get_num_threads()),
+            compute_seconds=own,
             loss_scale=state.scaler.scale if state.scaler else None,
             overflow=found.overflow,
             applied_change=state.applied_change,
