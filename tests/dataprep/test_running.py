@@ -21,7 +21,6 @@ from opt_dataprep.work.preparation import load_preparation, save_plan
 from opt_dataprep.work.table import STAGES
 from opt_dataprep.work.worker import run_stage
 from opt_store import open_store
-from support import s3
 from support.corpora import library_texts, spec, training_file, write_jsonl
 from support.dataset_checker import check, folder_of
 from support.kills import dataset_bytes
@@ -134,32 +133,6 @@ def test_a_stage_before_its_time_says_so(tmp_path, data):
     done = subprocess.run([*command, "--stage", "select"], capture_output=True, text=True, check=False)
     assert done.returncode == 69
     assert "are not done; run it first" in done.stderr
-
-
-@pytest.mark.integration
-def test_sources_and_store_on_s3(tmp_path, data, monkeypatch):
-    (tmp_path / "folder").mkdir()
-    local = prepare(data, (tmp_path / "folder").as_uri(), workers=1)
-    (tmp_path / "server").mkdir()
-    with s3.seaweedfs_server(tmp_path / "server") as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-        url = f"s3://{server.bucket}/corpus"
-        open_store(url).upload("src/a.jsonl", tmp_path / "src" / "a.jsonl")
-        remote = data.model_copy(update={"sources": (data.sources[0].model_copy(update={"uri": f"{url}/src"}),)})
-        prepared = prepare(remote, f"s3://{server.bucket}/run", workers=2)
-        store = open_store(f"s3://{server.bucket}/run")
-        base = prepared.uri.removeprefix(store.url + "/").rpartition("/")[0]
-        manifest = prepared.manifest
-        for shard in manifest.shards:
-            target = tmp_path / "copy" / shard.key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            store.download(f"{base}/{shard.key}", target, expect=shard.digest)
-    assert manifest.counts == local.manifest.counts
-    assert [s.blocks for s in manifest.shards] == [s.blocks for s in local.manifest.shards]
-    assert manifest.tokenizer.vocab == local.manifest.tokenizer.vocab
-    assert manifest.sources[0].uri == f"{url}/src/a.jsonl"
 
 
 class Page(html.parser.HTMLParser):
