@@ -11,18 +11,12 @@ import pytest
 
 from opt_store import Store, StoreError, StoreFull
 from support.s3 import minio_server, seaweedfs_server
+from support.small_disk import small_disk
 from support.store import open_on
 
 pytestmark = pytest.mark.integration
 
 MIB = 1 << 20
-
-
-def small_disk(folder: Path, mib: int) -> list[str]:
-    """Return a command that gives what follows it a disk of `mib` MiB at `folder`, in namespaces of its own."""
-    folder.mkdir()
-    mount = f'mount -t tmpfs -o size={mib}m small-disk {folder} && exec "$@"'
-    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
 
 
 FILL_A_FOLDER = """
@@ -45,7 +39,7 @@ store.put("fits", os.urandom(2 << 20))
 
 
 def test_a_full_folder(tmp_path: Path):
-    command = [*small_disk(tmp_path / "disk", 4), sys.executable, "-c", FILL_A_FOLDER, str(tmp_path / "disk")]
+    command = [*small_disk(tmp_path / "disk", "4m"), sys.executable, "-c", FILL_A_FOLDER, str(tmp_path / "disk")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("no space is left on the file system; free some or use a larger one") == 2
@@ -65,7 +59,7 @@ def fill(store: Store) -> tuple[StoreError, set[str]]:
 
 def test_a_full_minio(tmp_path: Path):
     disk = tmp_path / "disk"
-    with minio_server(tmp_path, before=small_disk(disk, 100), data=disk) as server:
+    with minio_server(tmp_path, before=small_disk(disk, "100m"), data=disk) as server:
         store = open_on(server, f"s3://{server.bucket}")
         fault, taken = fill(store)
         assert isinstance(fault, StoreFull), fault
@@ -82,7 +76,7 @@ def test_a_full_seaweedfs(tmp_path: Path):
     """It answers a full disk as any fault of its own, so that the error can name the server, but not the disk."""
     disk = tmp_path / "disk"
     options = ["-master.volumeSizeLimitMB=8", "-volume.max=2"]
-    with seaweedfs_server(tmp_path, before=small_disk(disk, 100), data=disk, options=options) as server:
+    with seaweedfs_server(tmp_path, before=small_disk(disk, "100m"), data=disk, options=options) as server:
         store = open_on(server, f"s3://{server.bucket}")
         fault, taken = fill(store)
         assert "InternalError" in str(fault), fault
