@@ -14,6 +14,7 @@ from typing import Any, Literal
 from opt_api.documents.faults import FaultPlan, PlannedFault
 from opt_api.documents.keys import run_prefix
 from opt_api.documents.plan import Plan
+from opt_api.parsing import parse_mapping
 from opt_api.problems import Problem, Problems
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
@@ -183,9 +184,11 @@ def _started(cluster: LocalCluster, directory: Path) -> Iterator[None]:
 def _with_hosts(wish: Wish) -> OPTTraining:
     if wish.hosts is None:
         return wish.training
-    spec = wish.training.spec
-    parallelism = spec.parallelism.model_copy(update={"hosts": wish.hosts})
-    return wish.training.model_copy(update={"spec": spec.model_copy(update={"parallelism": parallelism})})
+    document = wish.training.wire()
+    document["spec"]["parallelism"]["hosts"] = wish.hosts
+    found = parse_mapping(document)  # whatever the spec's rules say of so many hosts
+    assert isinstance(found, OPTTraining)
+    return found
 
 
 def _claim(store: Store, plan: Plan) -> None:

@@ -31,7 +31,7 @@ def run(context: WorkerContext) -> ExitReport:
     plan = Plan.from_bytes(Path(os.environ[PLAN]).read_bytes())
     faults = WorkerFaults(Path(os.environ[FAULTS]), order.rank) if FAULTS in os.environ else None
     config = WorkerConfig(
-        plan=resized(plan, order.world_size // plan.layout.devices_per_host),
+        plan=_as_measured(resized(plan, order.world_size // plan.layout.devices_per_host), order.hours_between_faults),
         store=StoreAddress(url=os.environ[STORE]),
         attempt=order.attempt,
         rank=order.rank,
@@ -49,3 +49,11 @@ def run(context: WorkerContext) -> ExitReport:
         return WorkerTelemetry(worker, identity, order.host, context.heartbeat, faults, done=context.step)
 
     return train(config, telemetry)
+
+
+def _as_measured(plan: Plan, hours_between_faults: float | None) -> Plan:
+    """The plan with faults as often as they were seen; only an interval that the formula chooses follows them."""
+    if hours_between_faults is None:
+        return plan
+    known = plan.checkpointing.model_copy(update={"assumed_hours_between_faults": hours_between_faults})
+    return plan.model_copy(update={"checkpointing": known})

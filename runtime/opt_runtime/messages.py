@@ -16,7 +16,7 @@ from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
-from opt_api.types import Count, LongWhole, Message, NonNegative, ShortText, Text, Whole
+from opt_api.types import Count, LongWhole, Message, NonNegative, Positive, ShortText, Text, Whole
 
 
 class Copy(Model):
@@ -132,6 +132,8 @@ class Orders(Document):
     """Ranks of the attempt before whose stacks are wanted before they are killed."""
     values: RunningValues | None = None
     changes: tuple[LiveChange, ...] = ()
+    hours_between_faults: Positive | None = None
+    """As measured until now; workers choose the interval between saves by it where the plan leaves that open."""
     poll_seconds: NonNegative = 0.25
     """How often to report when nothing happens."""
 
@@ -156,6 +158,7 @@ class WorkerOrder(Document):
     restore_step: LongWhole | None = None
     from_memory: bool = False
     values: RunningValues | None = None
+    hours_between_faults: Positive | None = None
     directory: Text
     """The host's scratch folder."""
     log: Text

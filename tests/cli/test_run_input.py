@@ -10,8 +10,10 @@ import yaml
 from click.testing import CliRunner
 from rich.console import Console
 
+from opt_api.problems import Problems
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
+from opt_cli.local_run import Wish, prepare
 from opt_cli.logbook import logbook
 from opt_cli.loss_chart import chart
 from opt_cli.pause import pause
@@ -39,13 +41,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["--fault", "melt rank 1 at step 3"], "kill rank NAME at step N"),
         (["--fault", "kill rank 7 at step 3"], "there is no rank '7'; there are 0, 1"),
+        (["--fault-file", "nowhere.yaml"], "a readable YAML or JSON file"),
+        (["--hosts", "1"], "spec.resilience.minHosts: found 2; allowed: must not exceed parallelism.hosts"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(folder: Path, arguments: list[str], word: str) -> None:
-    found = CliRunner().invoke(run, ["spec.yaml", *arguments])
+    spec = {**SPEC, "spec": {**SPEC["spec"], "resilience": {"minHosts": 2}}}
+    (folder / "two.yaml").write_text(yaml.safe_dump(spec))
+    found = CliRunner().invoke(run, ["two.yaml", *arguments])
     assert found.exit_code == 2
     assert word in found.stderr
     assert not list((folder / "runs").rglob("*.json"))
+
+
+def test_another_run_under_the_name_is_refused_and_the_stored_one_stays(folder: Path) -> None:
+    store = folder / "store"
+    store.mkdir()
+    wish = Wish(OPTTraining.model_validate(SPEC), store.as_uri(), folder / "scratch")
+    prepare(wish)
+    before = {path: path.read_bytes() for path in store.rglob("*.json")}
+    assert before
+    optimisation = {**SPEC["spec"]["optimisation"], "beta2": 0.98}
+    other = {**SPEC, "spec": {**SPEC["spec"], "optimisation": optimisation}}
+    with pytest.raises(Problems, match="differs in recipe"):
+        prepare(Wish(OPTTraining.model_validate(other), store.as_uri(), folder / "scratch"))
+    assert {path: path.read_bytes() for path in store.rglob("*.json")} == before
+    prepare(wish)
 
 
 def test_cuda_without_a_device_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

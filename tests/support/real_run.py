@@ -51,13 +51,18 @@ class RealRun(Run):
     happened: list[str] = field(default_factory=list)
 
     def until(self, condition, timeout_s: float = 240) -> dict:
-        """Wait, carrying out the faults that come due meanwhile."""
+        """Wait, carrying out the faults that come due meanwhile, and ending those that are over."""
+        last: dict = {}
 
-        def met(status: dict) -> bool:
-            self.happened += self.script.look(self.cluster, status)
-            return bool(condition(status))
+        def met() -> bool:
+            nonlocal last
+            found = self.cluster.status()
+            self.happened += self.script.look(self.cluster, found)
+            last = found or last
+            return bool(found and condition(found))
 
-        return super().until(met, timeout_s)
+        assert wait_for(met, timeout_s), f"{last}\n{self.logs()}"
+        return last
 
     def until_finished(self, timeout_s: float = 300) -> list[LogbookEntry]:
         def met() -> bool:

@@ -156,6 +156,7 @@ class Agent:
             restore_step=orders.restore_step,
             from_memory=orders.from_memory,
             values=orders.values,
+            hours_between_faults=orders.hours_between_faults,
             directory=str(directory),
             log=str(directory / f"attempt-{orders.attempt}-rank-{rank}.log"),
         )

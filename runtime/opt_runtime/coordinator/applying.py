@@ -24,6 +24,7 @@ from opt_runtime.core.actions import (
 )
 from opt_runtime.core.burn_in import Reached, refusal
 from opt_runtime.core.hosts import HostEvent
+from opt_runtime.core.interval import hours_between_faults
 from opt_runtime.messages import AgentReport, HostCheck, Orders
 
 if TYPE_CHECKING:
@@ -187,8 +188,16 @@ class Applier:
             c.state.changes,
             c.number,
         )
+        told = {"hours_between_faults": self._hours_between_faults()}
+        gang = {name: orders.model_copy(update=told) for name, orders in gang.items()}
         idle = Orders(number=c.number, state="idle", attempt=start.number)
         c.orders = {**{name: idle for name in c.observed.hosts if name not in gang}, **gang}
+
+    def _hours_between_faults(self) -> float:
+        c = self._c
+        assumed = c.settings.plan.checkpointing.assumed_hours_between_faults
+        watched = c.now() - (c.now() if c.state.began is None else c.state.began)
+        return hours_between_faults(assumed, len(c.state.failures), max(watched, 0.0))
 
     def _notes(self, start: StartAttempt) -> tuple[HostNote, ...]:
         c = self._c

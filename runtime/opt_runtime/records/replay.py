@@ -40,6 +40,7 @@ class RunState:
     verified: frozenset[int] = frozenset()
     verified_at: float | None = None
     coordinators: int = 0
+    began: float | None = None
 
 
 def replay(events: Iterable[RuntimeEvent]) -> RunState:
@@ -56,8 +57,9 @@ def fold(state: RunState, event: RuntimeEvent) -> RunState:
     return FOLDS[event.what](state, event)
 
 
-def _started(state: RunState, _: RuntimeEvent) -> RunState:
-    return replace(state, coordinators=state.coordinators + 1)
+def _started(state: RunState, event: RuntimeEvent) -> RunState:
+    began = event.time if state.began is None else state.began
+    return replace(state, coordinators=state.coordinators + 1, began=began)
 
 
 def _seen(state: RunState, event: RuntimeEvent) -> RunState:

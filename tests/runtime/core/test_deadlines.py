@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opt_api.resolve.checkpointing import young_daly_seconds
 from opt_api.training.resilience import HostChecks, SectionDeadlines
 from opt_runtime.core.deadlines import DeadlineBook
-from opt_runtime.core.interval import SaveCost, interval_seconds, interval_steps
+from opt_runtime.core.interval import hours_between_faults
 from opt_runtime.core.quantile import WindowQuantile
 from opt_runtime.core.stragglers import StragglerState, observe_step, stragglers
 
@@ -63,22 +64,10 @@ def test_all_ranks_slow_alike_are_no_stragglers() -> None:
     ("stall", "hours", "minutes"), [(60, 12.2, 38), (0.5, 12.2, 3.5), (60, 3.1, 19), (0.5, 3.1, 1.8)]
 )
 def test_the_interval_gives_the_figures_of_the_anchor_table(stall: float, hours: float, minutes: float) -> None:
-    cost = SaveCost(assumed_stall_s=stall, assumed_between_faults_s=hours * 3600)
-    assert interval_seconds(cost) / 60 == pytest.approx(minutes, rel=0.03)
+    assert young_daly_seconds(stall, hours * 3600) / 60 == pytest.approx(minutes, rel=0.03)
 
 
-def test_measurements_replace_the_assumptions() -> None:
-    assumed = SaveCost(assumed_stall_s=1, assumed_between_faults_s=3600)
-    slow = SaveCost(1, 3600, stalls=4, stall_s=400)
-    often = SaveCost(1, 3600, faults=35, watched_s=3600)
-    assert slow.stall == 100
-    assert often.between_faults == 200
-    assert interval_seconds(often) < interval_seconds(assumed) < interval_seconds(slow)
-    assert interval_seconds(SaveCost(1, 3600, durable_s=500)) == 500
-
-
-def test_steps_are_whole_and_at_least_one() -> None:
-    assert interval_steps(SaveCost(0.5, 3600), 20.0) == 3
-    assert interval_steps(SaveCost(0.5, 3600), 1e6) == 1
-    with pytest.raises(ValueError, match="above 0"):
-        interval_steps(SaveCost(0.5, 3600), 0.0)
+def test_faults_that_were_seen_replace_the_assumption() -> None:
+    assert hours_between_faults(12.2, 0, 0.0) == 12.2
+    assert hours_between_faults(1.0, 35, 3600) == pytest.approx(200 / 3600)
+    assert hours_between_faults(1.0, 0, 36_000) == 11.0
