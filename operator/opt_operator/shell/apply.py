@@ -19,6 +19,8 @@ from opt_operator.shell.reports import Coordinators
 from opt_operator.shell.writes import Writes
 
 KEPT = 20
+SAME = ("rule", "done", "phase", "podAttempt")
+"""A decision that equals the one before in these is not kept again."""
 CONFLICT, GONE = 409, 404
 COMPONENT = "opt-operator"
 WATCHED = frozenset(RESOURCES) - {"Event", "Lease"}
@@ -131,7 +133,10 @@ class Applier:
         name = names.why_map(snapshot.key.name)
         kept = snapshot.child("ConfigMap", name)
         entries = _entries(kept.document.get("data", {}).get("decisions", "[]") if kept else "[]")
-        entries = [*entries[-(KEPT - 1) :], _entry(snapshot, decision, self._identity)]
+        entry = _entry(snapshot, decision, self._identity)
+        if entries and all(entries[-1].get(name) == entry[name] for name in SAME):
+            return
+        entries = [*entries[-(KEPT - 1) :], entry]
         meta = snapshot.resource.metadata
         owner = {"apiVersion": API_VERSION, "kind": "OPTTraining", "name": meta.name, "uid": meta.uid}
         document = {
