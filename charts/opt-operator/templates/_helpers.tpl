@@ -5,6 +5,8 @@
 {{- define "opt.selector" -}}
 app.kubernetes.io/name: opt-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
+{{/* no resource can put a label of this domain on a pod, so no training passes for the operator */ -}}
+opt-operator.io/component: operator
 {{- end -}}
 
 {{- define "opt.labels" -}}

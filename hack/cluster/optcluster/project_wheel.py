@@ -16,7 +16,6 @@ from optcluster.layers import PYTHON_PACKAGES
 from optcluster.paths import SOURCE_ROOT
 
 PROGRAMS = "usr/local/bin"
-PYTHON = f"{PROGRAMS}/python"  # Debian calls it python3 alone, the default base has both names
 SCRIPT = "#!/usr/bin/env python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
 
 
@@ -53,7 +52,6 @@ def unpacked() -> Unpacked:
         _compile(folder / "code")
         files = {f"{PYTHON_PACKAGES}/{path}": content for path, content in _files(folder / "code")}
         scripts = _scripts(folder / "code")
-    scripts[PYTHON] = b'#!/bin/sh\nexec python3 "$@"\n'
     return Unpacked(files | scripts, frozenset(scripts), digest)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from opt_api.base import GROUP
 from opt_api.documents.plan import Plan
 from opt_operator.core import names
 from opt_operator.core.actions import Object
 from opt_operator.core.builders.common import Parent
 from opt_operator.core.builders.pods import AGENT_PORT, COORDINATOR_PORT, RENDEZVOUS_PORT
 
-OPERATOR_PODS = {"app.kubernetes.io/name": "opt-operator"}
+OPERATOR_PODS = {f"{GROUP}/component": "operator"}
+"""A label that no resource can put on a pod, unlike those of app.kubernetes.io."""
 METADATA_ADDRESSES = {"0.0.0.0/0": ["169.254.0.0/16"], "::/0": ["fd00:ec2::254/128", "fe80::/10"]}
 """Everywhere, but for what clouds tell their machines, credentials among it."""
 
