@@ -159,6 +159,14 @@ def test_a_bomb_in_a_stream_of_lines_is_refused(tmp_path, suffix):
 
 
 @pytest.mark.unit
+def test_a_bomb_in_parquet_is_refused(tmp_path):
+    texts = [f"{i}" + " " * (1 << 20) for i in range(40)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(BadInput, match=r"a\.parquet: row group 0 expands to more than 250 times .*decompression bomb"):
+        read_all(spec(source(tmp_path / "a.parquet")))
+
+
+@pytest.mark.unit
 def test_truncated_and_damaged_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": library_texts(30)}), path)

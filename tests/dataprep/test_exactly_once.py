@@ -48,7 +48,7 @@ def test_one_two_and_seven_workers_killed_at_random_write_the_same_bytes(tmp_pat
 
 @pytest.mark.long
 def test_fifty_random_kills_change_nothing(tmp_path, capsys):
-    data = corpus(tmp_path, 150)
+    data = corpus(tmp_path, 60)
     wanted = undisturbed(data, tmp_path / "reference")
     killer = Killer(data, tmp_path, random.Random(50))
     for workers, kills in ((1, 15), (2, 35), (7, 50)):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from opt_api.documents.dataprep import PlannedObject
 from opt_dataprep.errors import BadInput
+from opt_dataprep.sources.compression import FREE_BYTES, MAX_EXPANSION
 from opt_dataprep.sources.document import Oversized, Rejected, SourceDocument
 from opt_dataprep.sources.objects import open_object
 from opt_dataprep.sources.uris import object_uri
@@ -43,7 +44,7 @@ def read_parquet(
         _check_column(planned, file.schema_arrow, column)
         rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
         for group in range(start, end):
-            _check_unit(planned, group, file.metadata.row_group(group).total_byte_size)
+            _check_unit(planned, group, file.metadata.row_group(group))
     first = sum(rows[:start])
     for group in range(start, end):
         batches = file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[column])
@@ -86,7 +87,16 @@ def _check_column(planned: PlannedObject, schema: pa.Schema, column: str) -> Non
         raise BadInput(object_uri(planned), None, f"column {column!r} is {kind}; allowed are string and binary")
 
 
-def _check_unit(planned: PlannedObject, group: int, size: int) -> None:
+def _check_unit(planned: PlannedObject, group: int, found: pq.RowGroupMetaData) -> None:
+    size = found.total_byte_size
+    packed = sum(found.column(i).total_compressed_size for i in range(found.num_columns))
+    if size > max(FREE_BYTES, MAX_EXPANSION * packed):
+        raise BadInput(
+            object_uri(planned),
+            None,
+            f"row group {group} expands to more than {MAX_EXPANSION} times its size ({packed} to {size} bytes); "
+            "refused as a decompression bomb: unpack it yourself if it is meant",
+        )
     if size > _MAX_UNIT_BYTES:
         raise BadInput(
             object_uri(planned), None, f"row group {group} unpacks to {size} bytes; at most {_MAX_UNIT_BYTES} allowed"
