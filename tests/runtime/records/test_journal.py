@@ -126,3 +126,13 @@ def test_goodput_survives_the_coordinator(store: Store) -> None:
     after = GoodputLedger()
     after.carry(replay(journal_of(store, "r").read()).goodput, now=50.0)
     assert after.totals(50.0)["productive"] == after.wall(50.0) == 7.5
+
+
+def test_an_event_of_an_older_coordinator_is_still_read() -> None:
+    """As journals have them that were written before losses were kept."""
+    old = (
+        b'{"goodput":{"productive":4.5},"kind":"RuntimeEvent","sequence":7,"step":12,"time":3.0,"version":1,'
+        b'"what":"Progress","writer":"1@2.0"}'
+    )
+    state = replay([RuntimeEvent.from_bytes(old)])
+    assert (state.highest_step, dict(state.goodput), state.loss) == (12, {"productive": 4.5}, None)
