@@ -31,6 +31,7 @@ TEXT = [
     "Größe, naïve café, 日本語のテキスト, emoji 🙂🚀 and ﬁ ligatures.",
     "def main() -> None:\n    print('hello world')\n",
 ] * 3
+OPTCTL = str(Path(sys.executable).with_name("optctl"))
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 

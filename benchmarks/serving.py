@@ -1,0 +1,191 @@
+"""Serve OPT-125M with random weights: our engine beside transformers, CTranslate2 and vLLM's CPU build.
+
+One thread computes, pinned to a core; the client has another. Every engine runs in a process of its own, one after the
+other in each round. Peers live in environments of their own: OPT_PEERS_PYTHON has CTranslate2 and transformers'
+converter, OPT_VLLM_PYTHON has vLLM; a peer whose environment is not named is left out, and the notes say so.
+OPT_SERVING_CASES and OPT_SERVING_PRECISIONS choose among the cases ("1x32,8x256", "float32,int8").
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from common import OURS, Case, case_of, interleaved, run
+
+CASES = tuple((c, p) for p in (32, 256, 1024) for c in (1, 8, 32))
+QUICK_CASES = ((1, 32), (8, 32))
+PRECISIONS = ("float32", "bfloat16", "int8")
+PEERS = {
+    "float32": ("transformers", "ctranslate2", "vllm"),
+    "bfloat16": ("transformers", "vllm"),
+    "int8": ("ctranslate2",),
+}
+PYTHONS = {"ctranslate2": "OPT_PEERS_PYTHON", "vllm": "OPT_VLLM_PYTHON"}
+TOKENS, REPEATS, QUICK_REPEATS = 32, 3, 1
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+WEIGHTS = 12 * 7_077_888 + 50_272 * 768
+"""Weights that a token passes through: those of the blocks' matrices and of the head."""
+BUSY_PERCENT, PATIENCE_S = 15.0, 120.0
+_PARTS: Mapping[str, str] = {
+    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "4", "VLLM_CPU_OMP_THREADS_BIND": "0", "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}  # fmt: skip
+
+
+def measure(quick: bool) -> list[Case]:
+    """Return the cases.
+
+    Raises:
+        SystemExit: The machine has other work.
+    """
+    refuse_when_busy()
+    cases = chosen("OPT_SERVING_CASES", [f"{c}x{p}" for c, p in (QUICK_CASES if quick else CASES)])
+    precisions = chosen("OPT_SERVING_PRECISIONS", list(PRECISIONS))
+    with tempfile.TemporaryDirectory(prefix="opt-bench-") as folder:
+        model = Path(folder) / "opt-125m"
+        write_model(model)
+        found = [_bandwidth(QUICK_REPEATS if quick else REPEATS)]
+        limit = found[0].ours
+        for precision in precisions:
+            found += _of_precision(model, precision, cases, QUICK_REPEATS if quick else REPEATS, limit)
+        return found
+
+
+def chosen(variable: str, default: list[str]) -> list[str]:
+    """What an environment variable names, or all."""
+    named = os.environ.get(variable)
+    return named.split(",") if named else default
+
+
+def refuse_when_busy() -> None:
+    """Wait a while for the machine to be quiet; figures of a busy one are of no use."""
+    until = time.monotonic() + PATIENCE_S
+    while (busy := psutil.cpu_percent(interval=2.0)) > BUSY_PERCENT:
+        if time.monotonic() > until:
+            sys.exit(
+                f"refused: other programs use {busy:.0f} % of the processors; at most {BUSY_PERCENT:.0f} % is allowed"
+            )
+
+
+def write_model(model: Path) -> None:
+    """Random weights as transformers writes them, converted for CTranslate2 where it is there."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    OPTForCausalLM(OPTConfig()).save_pretrained(model)
+    (model / "vocab.json").write_text(json.dumps({f"t{i}": i for i in range(50272)}))
+    if python := os.environ.get("OPT_PEERS_PYTHON"):
+        subprocess.run([python, "-c", _CONVERT, str(model)], check=True, capture_output=True)
+
+
+_CONVERT = """
+import sys, pathlib, ctranslate2, torch, transformers
+from ctranslate2.converters import transformers as t
+model = sys.argv[1]
+class Names:
+    bos_token, eos_token, unk_token = "t2", "t1", "t3"
+    def get_vocab(self): return {f"t{i}": i for i in range(50272)}
+loader = t.OPTLoader()
+spec = loader(transformers.OPTForCausalLM.from_pretrained(model, dtype=torch.float32), Names())
+spec.validate()
+spec.optimize(quantization=None)
+out = pathlib.Path(model + "-ctranslate2"); out.mkdir()
+spec.save(str(out))
+"""
+
+
+def _of_precision(model: Path, precision: str, cases: list[str], repeats: int, limit: float) -> list[Case]:
+    runners = {OURS: _runner(OURS, model, precision, cases)}
+    missing = []
+    for peer in PEERS[precision]:
+        if peer in PYTHONS and not os.environ.get(PYTHONS[peer]):
+            missing.append(peer)
+        else:
+            runners[peer] = _runner(peer, model, precision, cases)
+    results = interleaved(runners, repeats)
+    notes = f"not measured: {', '.join(missing)}" if missing else ""
+    return [case for name in cases for case in _cases(name, precision, results, limit, notes)] + [
+        case_of(f"cold start to first token, {precision}", "s", "lower", _each(results, lambda r: r["cold"]), notes),
+        case_of(f"peak RSS, {precision}", "MiB", "lower", _each(results, lambda r: r["rss"]), notes),
+    ]
+
+
+def _runner(engine: str, model: Path, precision: str, cases: list[str]) -> Callable[[], dict[str, Any]]:
+    python = os.environ.get(PYTHONS.get(engine, ""), sys.executable)
+    numbers = [[int(part) for part in case.split("x")] for case in cases]
+    job = {"engine": engine, "model": str(model), "precision": precision, "cases": numbers, "tokens": TOKENS, "seed": 1}
+
+    def one_round() -> dict[str, Any]:
+        script = str(Path(__file__).with_name("serving_peers.py"))
+        done = subprocess.run(
+            [python, script, json.dumps(job)], capture_output=True, text=True, check=False, env={**os.environ, **_PARTS}
+        )
+        if done.returncode:
+            raise RuntimeError(f"{engine} {precision} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+    return one_round
+
+
+def _cases(
+    name: str, precision: str, results: Mapping[str, Sequence[dict[str, Any]]], limit: float, notes: str
+) -> list[Case]:
+    label = f"{name} {precision}"
+    decode = _each(results, lambda r: r["cases"][name]["decode"])
+    made = [
+        case_of(f"decode {label}", "tok/s", "higher", decode, notes),
+        case_of(f"prefill {label}", "tok/s", "higher", _each(results, lambda r: r["cases"][name]["prefill"]), notes),
+        *(
+            case_of(
+                f"{what} p{share} {label}", "ms", "lower",
+                _each(results, lambda r, k=key, s=share: 1e3 * _percentile(r["cases"][name][k], s)), notes,
+            )
+            for what, key in (("first token", "first"), ("between tokens", "gaps"))
+            for share in (50, 99)
+        ),
+    ]  # fmt: skip
+    if name == "1x32":
+        most = limit * 1e9 / (WEIGHTS * BYTES[precision])
+        shares = {engine: [100 * value / most for value in values] for engine, values in decode.items()}
+        made.append(case_of(f"share of the bandwidth limit {label}", "%", "higher", shares, f"limit {most:.1f} tok/s"))
+    return made
+
+
+def _each(results: Mapping[str, Sequence[dict[str, Any]]], value: Callable[..., float]) -> dict[str, list[float]]:
+    return {engine: [value(result) for result in found] for engine, found in results.items()}
+
+
+def _percentile(values: Sequence[float], share: int) -> float:
+    if len(values) < 2:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
+
+
+def _bandwidth(repeats: int) -> Case:
+    """How fast one thread reads memory: a product of one row with a matrix of the size of the model, at its best."""
+    code = (
+        "import os, time, torch; os.sched_setaffinity(0, {0}); torch.set_num_threads(1); x = torch.ones(1 << 27)\n"
+        "best = 1e9\n"
+        "for _ in range(12):\n s = time.perf_counter(); x.sum(); best = min(best, time.perf_counter() - s)\n"
+        "print(x.nbytes / best / 1e9)"
+    )
+    values = [
+        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+        for _ in range(repeats)
+    ]
+    return case_of("memory read by one thread (the limit)", "GB/s", "higher", {OURS: values}, "sum of 512 MiB")
+
+
+if __name__ == "__main__":
+    run("serving", measure)
