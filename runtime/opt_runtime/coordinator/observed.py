@@ -158,7 +158,7 @@ class Observed:
         ranks = self._compute.setdefault(beat.step, {})
         ranks[beat.rank] = beat.compute_seconds
         if len(ranks) == len(self.workers):
-            self.slow = observe_step(self.slow, ranks, self.policy.host_checks)
+            self.slow = observe_step(self.slow, ranks, self.policy.host_checks, beat.step_seconds or 0.0)
             del self._compute[beat.step]
         while len(self._compute) > STEPS_WATCHED:
             del self._compute[min(self._compute)]

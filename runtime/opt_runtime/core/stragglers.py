@@ -13,6 +13,10 @@ from statistics import median
 from opt_api.training.resilience import HostChecks
 
 
+LEAST_SHARE = 0.1
+"""Of the step's wall time that a slow rank must cost its peers to be worth a swap."""
+
+
 @dataclass(frozen=True, slots=True)
 class StragglerState:
     """Consecutive steps for which each rank was above the margin, and its newest ratio to its peers' median."""
@@ -21,13 +25,21 @@ class StragglerState:
     ratios: Mapping[int, float] = field(default_factory=dict)
 
 
-def observe_step(state: StragglerState, compute_seconds: Mapping[int, float], checks: HostChecks) -> StragglerState:
-    """Fold in one step's own compute seconds of every rank; fewer than two ranks say nothing."""
+def observe_step(
+    state: StragglerState, compute_seconds: Mapping[int, float], checks: HostChecks, step_seconds: float = 0.0
+) -> StragglerState:
+    """Fold in one step's own compute seconds of every rank; fewer than two ranks say nothing.
+
+    Where computing is a small part of a step's wall time, ratios are noise: a rank is slow only if it costs its peers a
+    noticeable part of the step.
+    """
     if len(compute_seconds) < 2:
         return state
     ratios = {rank: _ratio(rank, compute_seconds) for rank in compute_seconds}
+    dear = {rank for rank in ratios if _more(rank, compute_seconds) > LEAST_SHARE * step_seconds}
     streaks = {
-        rank: state.streaks.get(rank, 0) + 1 if ratio > checks.straggler_ratio else 0 for rank, ratio in ratios.items()
+        rank: state.streaks.get(rank, 0) + 1 if ratio > checks.straggler_ratio and rank in dear else 0
+        for rank, ratio in ratios.items()
     }
     return StragglerState(streaks, ratios)
 
@@ -42,6 +54,14 @@ def stragglers(state: StragglerState, checks: HostChecks) -> dict[int, str]:
     }
 
 
+def _peers(rank: int, seconds: Mapping[int, float]) -> float:
+    return median(value for other, value in seconds.items() if other != rank)
+
+
 def _ratio(rank: int, seconds: Mapping[int, float]) -> float:
-    peers = median(value for other, value in seconds.items() if other != rank)
+    peers = _peers(rank, seconds)
     return seconds[rank] / peers if peers > 0 else 1.0
+
+
+def _more(rank: int, seconds: Mapping[int, float]) -> float:
+    return seconds[rank] - _peers(rank, seconds)

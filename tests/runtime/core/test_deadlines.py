@@ -71,3 +71,14 @@ def test_faults_that_were_seen_replace_the_assumption() -> None:
     assert hours_between_faults(12.2, 0, 0.0) == 12.2
     assert hours_between_faults(1.0, 35, 3600) == pytest.approx(200 / 3600)
     assert hours_between_faults(1.0, 0, 36_000) == 11.0
+
+
+def test_a_rank_that_costs_its_peers_little_of_the_step_is_no_straggler() -> None:
+    checks = HostChecks(straggler_steps=2)
+    state = StragglerState()
+    for _ in range(5):
+        state = observe_step(state, {0: 0.01, 1: 0.02}, checks, step_seconds=0.2)
+    assert stragglers(state, checks) == {}
+    for _ in range(2):
+        state = observe_step(state, {0: 0.1, 1: 0.2}, checks, step_seconds=0.2)
+    assert set(stragglers(state, checks)) == {1}
