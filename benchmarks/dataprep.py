@@ -30,7 +30,7 @@ DATATROVE = ("datatrove[io,processing]==0.10.*", "spacy")
 """spacy splits words for its MinHash, by its own default."""
 LARGE, SMALL, QUICK = 101_000_000, 12_000_000, 3_000_000
 """Bytes of text: once with everything, several times with few, and for a test of the program."""
-MEMORY_SIZES, QUICK_MEMORY_SIZES = (150_000_000, 600_000_000), (3_000_000, 12_000_000)
+MEMORY_SIZES, QUICK_MEMORY_SIZES = (120_000_000, 480_000_000), (3_000_000, 12_000_000)
 REPEATS = 5
 """Rounds of the small corpus and of the encoders; the large one is run once."""
 THRESHOLD = 0.95

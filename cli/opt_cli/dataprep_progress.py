@@ -67,7 +67,7 @@ class Screen:
     def rate(self, event: PreparationEvent) -> str:
         """Source bytes a second of this stage, where it goes through all of them."""
         seconds = event.seconds - self.began[event.stage]
-        return f"{event.bytes_done / seconds / 1e6:.1f} MB/s" if event.bytes_done and seconds else ""
+        return f"{event.bytes_done / seconds / 1e6:.3g} MB/s" if event.bytes_done and seconds else ""
 
     def eta(self, event: PreparationEvent) -> str:
         """Seconds until the stage is done, at its pace so far."""
@@ -79,6 +79,7 @@ class Screen:
     def notes(self) -> Iterator[str]:
         """How far all is; documents dropped by reason; tasks found done; workers lost; the data set's place."""
         if not self.stages:
+            yield "listing the sources and planning parts"
             return
         last = list(self.stages.values())[-1]
         yield ""
