@@ -26,7 +26,8 @@ def run_gang(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
     Raises:
         AssertionError: A rank failed; the message has its traceback.
     """
-    context = get_context("spawn")
+    context = get_context("forkserver")  # torch is imported once for all gangs of a test run
+    context.set_forkserver_preload(["torch", "opt_trainer.program.worker"])
     port = free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(world_size)]
     workers = [
