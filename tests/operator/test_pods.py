@@ -30,7 +30,7 @@ def every_pod(**spec: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     plan = resolve(made)
     parent = Parent("small", "team", "uid", made.spec.pods)
     yield "coordinator", pods.coordinator(parent, plan, "image", 1)["spec"]
-    yield "host", pods.host(parent, plan, "image", 1, 0, "s3://b/manifest.json", {"n1"})["spec"]
+    yield "host", pods.host(parent, plan, "image", 1, 0, "s3://b/manifest.json", pods.Placement({"n1"}))["spec"]
     yield "plan", jobs.plan_job(parent, plan, "image", 1)["spec"]["template"]["spec"]
     yield "stage", jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json")["spec"]["template"]["spec"]
     yield "evaluation", jobs.evaluation_job(parent, plan, "image", 1, "s3://b/m")["spec"]["template"]["spec"]
@@ -83,7 +83,7 @@ def test_accelerators_and_fast_networks_are_asked_for() -> None:
         pods={"networkResource": "rdma/hca"},
     )
     parent = Parent("small", "team", "uid", made.spec.pods)
-    spec = pods.host(parent, resolve(made), "image", 1, 0, "s3://b/m", ())["spec"]
+    spec = pods.host(parent, resolve(made), "image", 1, 0, "s3://b/m", pods.Placement())["spec"]
     limits = spec["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "4"
     assert limits["rdma/hca"] == "1"
@@ -127,7 +127,7 @@ def test_names_fit() -> None:
     plan = resolve(made)
     documents = [
         pods.coordinator(parent, plan, "image", 99_999),
-        pods.host(parent, plan, "image", 99_999, 16_383, "s3://b/m", ()),
+        pods.host(parent, plan, "image", 99_999, 16_383, "s3://b/m", pods.Placement()),
         jobs.stage_job(parent, plan, "image", "validation", 999, "key"),
         surroundings.plan_map(parent, plan),
         surroundings.coordinator_service(parent, 1),

@@ -25,7 +25,7 @@ def built(training: OPTTraining, plan: Plan) -> list[dict[str, Any]]:
     if plan.storage is not None:
         made += [
             pods.coordinator(parent, plan, "image", 1),
-            pods.host(parent, plan, "image", 1, 0, "s3://bucket/manifest.json", ()),
+            pods.host(parent, plan, "image", 1, 0, "s3://bucket/manifest.json", pods.Placement()),
             jobs.plan_job(parent, plan, "image", 1),
             jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json"),
             jobs.evaluation_job(parent, plan, "image", 1, "s3://bucket/manifest.json"),

@@ -157,6 +157,7 @@ def _running(snapshot: Snapshot, pod: PodView) -> Finding:
         ready = pod.status.phase == "Running"
         return Finding(pod, "Ready" if ready else "Starting", f"pod {name} is {pod.status.phase}")
     agent = snapshot.report.agent(name) if snapshot.report else None
-    if agent is not None and agent.state in ("Spare", "InUse"):
+    in_gang = snapshot.report is not None and name in snapshot.report.gang
+    if agent is not None and (agent.state in ("Spare", "InUse") or (in_gang and not agent.gone)):
         return Finding(pod, "Ready", f"the coordinator has it as {agent.state}")
     return Finding(pod, "Starting", f"pod {name} is {pod.status.phase}; its agent has not passed its checks yet")

@@ -20,6 +20,7 @@ PROGRESS = ("step", "loss", "tokens_per_second", "eta_seconds", "ettr", "checkpo
 FRESH_INTERVALS = 3
 FRESH_AT_LEAST_S = 600.0
 MAX_HOSTS = 128
+SILENT_S = 5.0
 REFUSED = ("Quarantined", "Retired")
 MOVING: frozenset[Phase] = frozenset({"Preparing", "Queued", "Starting", "Running", "Recovering", "Evaluating"})
 UP: frozenset[Phase] = frozenset({"Running", "Evaluating", "Succeeded"})
@@ -68,8 +69,9 @@ def _nodes(ready: int, wanted: int) -> Nodes:
 
 def _ready(report: CoordinatorReport, wanted: int) -> int:
     """Hosts of the gang that are there, or, without a gang, hosts that may be in it."""
-    good = [a for a in report.agents if a.state in ("Spare", "InUse") and not a.gone]
-    gang = [agent for agent in good if agent.host in report.gang]
+    there = [agent for agent in report.agents if not agent.gone]
+    good = [agent for agent in there if agent.state in ("Spare", "InUse")]
+    gang = [agent for agent in there if agent.host in report.gang and agent.silent_seconds < SILENT_S]
     return min(len(gang) if report.phase == "running" else len(good), wanted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from opt_api.documents.plan import Plan
@@ -14,8 +15,22 @@ from opt_operator.core.builders.storage import store_env, store_url
 COORDINATOR_PORT, RENDEZVOUS_PORT, AGENT_PORT = 7070, 7071, 7072
 ENTRY = "opt_cli.worker_entry:run"
 IDENTITY = "/etc/opt-host"
-GRACE_S = 30
+GRACE_S = 5
+"""An agent has nothing to save by itself: the gang saves when the coordinator says so."""
 HOSTNAME = "kubernetes.io/hostname"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a pod may go.
+
+    Attributes:
+        avoid: Nodes that are broken or quarantined.
+        alone: On no machine that has a host of the training; else preferably so.
+    """
+
+    avoid: Collection[str] = ()
+    alone: bool = False
 
 
 def coordinator(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
@@ -38,14 +53,12 @@ def coordinator(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
     return _pod(
         parent, names.coordinator_pod(parent.name, attempt), names.pod_labels(parent.name, "coordinator", attempt),
         pod_spec(parent, plan, [main], SMALL, initContainers=[rendezvous], terminationGracePeriodSeconds=5,
-                 affinity=_affinity(parent, avoid=(), apart=True)),
+                 affinity=_affinity(parent, None)),
         annotations={names.PLAN: plan.digest()},
     )  # fmt: skip
 
 
-def host(
-    parent: Parent, plan: Plan, image: str, attempt: int, slot: int, dataset: str, avoid: Collection[str]
-) -> Object:
+def host(parent: Parent, plan: Plan, image: str, attempt: int, slot: int, dataset: str, where: Placement) -> Object:
     """A host: an agent, which starts the workers. Its identity comes from the node it was bound to, see `identity`."""
     assert plan.storage is not None
     amounts = host_amounts(parent, plan)
@@ -68,7 +81,7 @@ def host(
     )  # fmt: skip
     spec = pod_spec(
         parent, plan, [main], amounts, initContainers=[wait], terminationGracePeriodSeconds=GRACE_S,
-        subdomain=names.hosts_service(parent.name), affinity=_affinity(parent, avoid, apart=False),
+        subdomain=names.hosts_service(parent.name), affinity=_affinity(parent, where),
     )  # fmt: skip
     spec["volumes"].append(_identity_volume())
     return _pod(parent, names.host_pod(parent.name, attempt, slot), labels, spec)
@@ -119,27 +132,21 @@ def _identity_volume() -> Object:
     return {"name": "identity", "downwardAPI": {"items": [{"path": "hardware", "fieldRef": reference}]}}
 
 
-def _affinity(parent: Parent, avoid: Collection[str], *, apart: bool) -> Object:
-    """Hosts of a training on machines of their own where there are enough, within the topology that was asked for.
-
-    Args:
-        parent: Whose pods.
-        avoid: Nodes that are broken or quarantined.
-        apart: Preferably where no host is: the coordinator should not go down with one.
-    """
-    mine: Object = {"labelSelector": {"matchLabels": names.common_labels(parent.name)}}
-    made: Object = {
-        "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {"weight": 50 if apart else 100, "podAffinityTerm": {**mine, "topologyKey": HOSTNAME}}
-            ]
-        }
-    }
-    if parent.pods.topology_key and not apart:
-        term = {**mine, "topologyKey": parent.pods.topology_key}
+def _affinity(parent: Parent, where: Placement | None) -> Object:
+    """Hosts on machines of their own, within the topology that was asked for; the coordinator best where no host is."""
+    hosts = {"key": names.ROLE, "operator": "In", "values": ["gang", "spare"]}
+    selector = {"matchLabels": names.common_labels(parent.name), "matchExpressions": [hosts]}
+    apart: Object = {"labelSelector": selector, "topologyKey": HOSTNAME}
+    if where is not None and where.alone:
+        made: Object = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    else:
+        wish = {"weight": 100, "podAffinityTerm": apart}
+        made = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+    if parent.pods.topology_key and where is not None:
+        term = {"labelSelector": selector, "topologyKey": parent.pods.topology_key}
         made["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    if avoid:
-        terms = [{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": sorted(avoid)}]}]
+    if where is not None and where.avoid:
+        terms = [{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": sorted(where.avoid)}]}]
         made["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     return made
 

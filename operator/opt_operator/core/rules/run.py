@@ -93,7 +93,21 @@ def _pod(case: Case, slot: int) -> dict[str, Any]:
         return pods.coordinator(case.parent, case.plan, image, case.number)
     dataset = case.training.spec.data.dataset or case.snapshot.status.dataset
     assert dataset is not None
-    return pods.host(case.parent, case.plan, image, case.number, slot, dataset, _avoid(case))
+    place = pods.Placement(_avoid(case), alone=_room(case))
+    return pods.host(case.parent, case.plan, image, case.number, slot, dataset, place)
+
+
+def _room(case: Case) -> bool:
+    """Whether there are machines enough for each host of the gang to have its own; the ledger counts machines."""
+    snapshot, wanted = case.snapshot, case.training.spec.pods.node_selector
+    good = [
+        node
+        for name, node in (snapshot.nodes or {}).items()
+        if snapshot.verdicts[name].state == "Good"
+        and not any(taint.effect in ("NoSchedule", "NoExecute") for taint in node.spec.taints)
+        and wanted.items() <= node.metadata.labels.items()
+    ]
+    return len(good) >= case.plan.layout.hosts
 
 
 def _avoid(case: Case) -> frozenset[str]:
@@ -173,7 +187,8 @@ def _state(case: Case, places: Places) -> tuple[Phase, str, str]:
     gang = [f for f in places.hosts if f.name in report.gang and f.policy.cause and f.symptom != "NodeLeaving"]
     if gang:
         return "Recovering", gang[0].symptom, gang[0].words
-    if any(worker.section in STEPPING and not worker.ended for worker in report.workers):
+    stepping = any(worker.section in STEPPING and not worker.ended for worker in report.workers)
+    if stepping or (before == "Running" and report.attempt == case.snapshot.status.attempt):
         return "Running", "Stepping", f"attempt {report.attempt} on {len(report.gang)} hosts"
     return ("Recovering" if report.attempt > 1 else "Starting"), "Loading", f"attempt {report.attempt} is being started"
 
