@@ -71,3 +71,13 @@ def test_another_digest_than_the_expected_one_is_refused(store, tmp_path):
     manifest = write_dataset(store, "data")
     with pytest.raises(BadData, match=rf"{manifest.digest()}.*{NO_DIGEST}"):
         open_dataset(store, "data/manifest.json", tmp_path / "c", plan(), NO_DIGEST)
+
+
+def test_a_run_that_opened_it_before_needs_no_store(store, tmp_path):
+    written = write_dataset(store, "data")
+    opened = open_dataset(store, "data/manifest.json", tmp_path / "shards", plan())
+    store.delete("data/manifest.json")
+    again = open_dataset(store, "data/manifest.json", tmp_path / "shards", plan(), again=True)
+    assert again.digest == opened.digest == written.digest()
+    with pytest.raises(BadData):
+        open_dataset(store, "data/manifest.json", tmp_path / "shards", plan())

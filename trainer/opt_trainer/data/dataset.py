@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from opt_api.documents.manifests import DatasetManifest
 from opt_api.documents.plan import Plan
 from opt_store import Store, StoreError
 from opt_trainer.data.shards import Blocks, ShardCache
+
+NOTE = "manifest.json"
+"""File beside the shards with the manifest as it was last read."""
 
 
 class BadData(Exception):  # noqa: N818 - named as the exit cause it leads to
@@ -54,7 +58,9 @@ class Dataset:
         return {name: Blocks(self.cache, [s for s in held if (s.source or "all") == name], width) for name in sources}
 
 
-def open_dataset(store: Store, manifest_key: str, folder: Path, plan: Plan, expect: str | None = None) -> Dataset:
+def open_dataset(
+    store: Store, manifest_key: str, folder: Path, plan: Plan, expect: str | None = None, *, again: bool = False
+) -> Dataset:
     """Read a data set's manifest and check that the plan can train on it.
 
     Args:
@@ -63,13 +69,15 @@ def open_dataset(store: Store, manifest_key: str, folder: Path, plan: Plan, expe
         folder: Local folder for shards, shared by the ranks of a host.
         plan: What will be trained.
         expect: Digest that the manifest must have.
+        again: This run has opened it in this folder before; the manifest is then taken from there, if it is there.
 
     Raises:
         BadData: It is no manifest, has another digest, or does not fit the plan.
         opt_store.StoreError: It cannot be read.
     """
     where = f"data set {manifest_key!r} in {store.url}"
-    data = _read(store, manifest_key, where, expect)
+    note = folder / NOTE
+    data = note.read_bytes() if again and note.exists() else _read(store, manifest_key, where, expect)
     try:
         manifest = DatasetManifest.from_bytes(data)
     except ValidationError as problem:
@@ -79,6 +87,8 @@ def open_dataset(store: Store, manifest_key: str, folder: Path, plan: Plan, expe
         raise BadData(f"{where}: " + "; ".join(problems))
     prefix = manifest_key.rpartition("/")[0]
     cache = ShardCache(store, f"{prefix}/" if prefix else "", folder)
+    if not again:
+        _write_down(note, data)
     return Dataset(manifest, manifest.digest(), cache)
 
 
@@ -106,6 +116,12 @@ def problems_of(manifest: DatasetManifest, plan: Plan) -> list[str]:
         ),
     )
     return [text for wrong, text in checks if wrong]
+
+
+def _write_down(note: Path, data: bytes) -> None:
+    fresh = note.with_suffix(f".{os.getpid()}")
+    fresh.write_bytes(data)
+    fresh.replace(note)
 
 
 def _read(store: Store, key: str, where: str, expect: str | None) -> bytes:

@@ -65,7 +65,8 @@ class ShardCache:
         """
         path = self._folder / name
         with _locked(path.with_suffix(".lock")):
-            self._store.download(f"{self._prefix}{entry.key}", path, expect=entry.digest)
+            if not (path.exists() and digest_of_file(path) == entry.digest):
+                self._store.download(f"{self._prefix}{entry.key}", path, expect=entry.digest)
         return path
 
     def fetch(self, shards: Sequence[ShardEntry], progress: Progress | None = None) -> None:

@@ -157,7 +157,10 @@ def _wait(life: _Life, saver: CheckpointSaver, *, stopped: bool) -> None:
 
 def _dataset(config: WorkerConfig) -> Dataset:
     folder, _, name = config.dataset.rpartition("/")
-    return open_dataset(open_store(folder), name, config.work / "shards", config.plan, config.dataset_digest)
+    after_fault = config.memory_step is not None  # which the store, too, may have had a part in
+    return open_dataset(
+        open_store(folder), name, config.work / "shards", config.plan, config.dataset_digest, again=after_fault
+    )
 
 
 def _loader(config: WorkerConfig, worker: WorkerModel, dataset: Dataset) -> BlockLoader:
