@@ -187,7 +187,7 @@ def every(interval_s: float) -> Callable[[Wish], list[Case]]:
     def measure(wish: Wish) -> list[Case]:
         with Ours(wish.folder / "ours", plan_of()) as run:
             run.await_steps(SETTLED, 1)
-            calm = wish.seconds / 15
+            calm = max(20.0, wish.seconds / 15)
             time.sleep(calm)
             began, faults = time.time(), 0
             while (faults + 1) * interval_s <= wish.seconds:
