@@ -78,7 +78,7 @@ def test_the_command_shows_a_table_on_a_terminal(tmp_path, data):
     os.close(ours)
     assert process.wait() == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.decode())
-    for wanted in ("read", "verify", "tokenise", "MB/s", "48 documents read", "near_duplicate 1", "data set: file:///"):
+    for wanted in ("read", "verify", "tokenise", "MB/s", "48 documents read", "1 near_duplicate", "data set: file:///"):
         assert wanted in text
     assert "kind" not in text
 
