@@ -99,18 +99,7 @@ def serving(source: Path | str, log: Path, *options: str, wait: bool = True, **e
     """Run a server from when it is ready (or listens) to the end of the block."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "opt_cli.main",
-        "serve",
-        str(source),
-        "--port",
-        str(port),
-        "--threads",
-        "1",
-        *options,
-    ]
+    command = [OPTCTL, "serve", str(source), "--port", str(port), "--threads", "1", *options]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     with running(command, log, lambda: _answers(url, wait), environment=variables, deadline_s=180) as process:
         yield Server(url, process.pid, log)

@@ -62,6 +62,7 @@ def field_error(errors: Any) -> ApiError:
     if first["type"] == "json_invalid":
         return ApiError(400, f"body: no JSON: {first.get('ctx', {}).get('error', first['msg'])}", code="invalid_json")
     path = [str(part) for part in first["loc"] if part != "body"]
+    path = path[: next((at for at, part in enumerate(path) if part == "str" or "[" in part), None)]  # kinds of a union
     field = ".".join(path) or "body"
     if not path and ": " in first["msg"]:  # a rule over several fields names the field itself
         field, _, message = first["msg"].partition(": ")
