@@ -42,6 +42,8 @@ class Applier:
     def __init__(self, coordinator: Coordinator) -> None:
         self._c = coordinator
         self._recovery: Recovery | None = None
+        self._lost: set[str] = set()
+        """Machines that fell silent; to be heard again is all that they lack. Others need a new agent."""
 
     def apply(self, action: Action) -> None:
         """Carry out one action."""
@@ -58,6 +60,7 @@ class Applier:
         if refused:
             log.warning("a host is refused", host=report.host, reason=refused)
             return refused
+        c.observed.rename(report, c.now())
         host = c.observed.hosts.get(report.host)
         fresh = host is None or host.report.pid != report.pid
         self._bring_forward(report, fresh)
@@ -74,8 +77,10 @@ class Applier:
     def _bring_forward(self, report: AgentReport, fresh: bool) -> None:
         """Walk a host through the ledger's states as far as its report proves."""
         state = self._c.state.ledger.state(report.hardware)
-        if state == "Suspect" and not fresh:
+        back = report.hardware in self._lost
+        if state == "Suspect" and not (fresh or back):
             return
+        self._lost.discard(report.hardware)
         while event := JOINING.get(self._c.state.ledger.state(report.hardware) or ""):
             self._mark(report.hardware, event, "its agent reports")
         if self._c.state.ledger.state(report.hardware) == "BurnIn" and report.ready and not report.checking:
@@ -168,7 +173,7 @@ class Applier:
                 c.observed.goodput.switch(name, "reschedule", now)
             elif host.gone:
                 c.observed.goodput.leave(name, now)
-            else:
+            elif c.observed.goodput.current(name) is not None:  # a lost host has no clock any more
                 self._mark(host.report.hardware, "Released", f"attempt {start.number} goes on without")
                 c.observed.goodput.switch(name, "idle_spare", now)
 
@@ -222,12 +227,20 @@ class Applier:
         if action.event == "Lost":
             for name, host in self._c.observed.hosts.items():
                 if host.report.hardware == action.hardware:
-                    self._c.observed.goodput.leave(name, self._c.now())
+                    self._gone(action.hardware, name)
 
     def lose(self, hardware: str, name: str, reason: str) -> None:
         """A host is gone, and its clock stops."""
         self._mark(hardware, "Lost", reason)
-        self._c.observed.goodput.leave(name, self._c.now())
+        self._gone(hardware, name)
+
+    def _gone(self, hardware: str, name: str) -> None:
+        """Since the host was last heard of, its time went into noticing that it is gone."""
+        goodput, now = self._c.observed.goodput, self._c.now()
+        self._lost.add(hardware)
+        if goodput.current(name) not in (None, "idle_spare"):
+            goodput.switch(name, "detect", self._c.observed.last_progress(name, now))
+        goodput.leave(name, now)
 
     def _remember(self, action: RememberFailure) -> None:
         self._c.record("Failed", cause=action.cause, step=action.step)

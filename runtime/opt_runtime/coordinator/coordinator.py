@@ -171,6 +171,7 @@ class Coordinator:
             paused_for=self.state.paused_for,
             suspend=self.state.suspend,
             stopping=self.stopping,
+            reached=observed.highest_step,
             usual=observed.deadlines.usual(),
             disagreement=observed.disagreement,
             checkpoints=self.checkpoints.views,

@@ -90,6 +90,12 @@ class Observed:
             if note.attempt == self.attempt and note.rank in self.workers:
                 self._take_note(note, now)
 
+    def rename(self, report: AgentReport, now: float) -> None:
+        """A machine that reports under another name is no longer there under its old one."""
+        for name in [n for n, h in self.hosts.items() if h.report.hardware == report.hardware and n != report.host]:
+            self.bury_workers(self.hosts.pop(name).report, now)
+            self.goodput.leave(name, now)
+
     def bury_workers(self, report: AgentReport, now: float) -> None:
         """The host has a new agent: the workers of the one before died with it."""
         words = f"host {report.host} came back with a new agent; its workers had died with the old one"
@@ -146,8 +152,10 @@ class Observed:
         self.highest_step = max(self.highest_step, beat.step)
 
     def _time_section(self, before: Heartbeat, beat: Heartbeat) -> None:
-        """The section before came to its end when this one began."""
+        """The section before came to its end when this one began, or when its step did."""
         if beat.section == before.section and beat.section_seconds >= before.section_seconds:
+            if beat.step > before.step:
+                self.deadlines.observe(before.section, max(beat.time - before.time, 0.0))
             return
         spent = beat.time - beat.section_seconds - before.time + before.section_seconds
         self.deadlines.observe(before.section, max(spent, before.section_seconds))

@@ -115,7 +115,9 @@ def _recover(snapshot: GangSnapshot) -> Decision | None:
 
 
 def _recovery(snapshot: GangSnapshot, root: Finding, findings: tuple[Finding, ...]) -> Decision:
-    step = max((worker.step for worker in snapshot.workers), default=0)
+    step = max((snapshot.reached, *(worker.step for worker in snapshot.workers)))
+    if root.outside:
+        return Decision((*_marks(snapshot, root, findings), _act(snapshot, root, findings)), SOON_S)
     remember = RememberFailure(root.cause, step)
     failures = (*snapshot.failures, Failure(snapshot.now, root.cause, step))
     verdict = check_budget(failures, snapshot.policy.budget, snapshot.now, snapshot.verified_at)

@@ -22,6 +22,8 @@ class Finding:
     ranks: tuple[int, ...] = ()
     hosts: tuple[str, ...] = ()
     time: float = 0.0
+    outside: bool = False
+    """Somebody did it to the run: it says nothing of a loop, however often it happens."""
 
 
 def find(snapshot: GangSnapshot) -> tuple[Finding, ...]:
@@ -114,7 +116,7 @@ def _hangs(snapshot: GangSnapshot) -> list[Finding]:
     overdue = [worker for worker in living if worker.host not in silent and _overdue(snapshot, worker)]
     behind = [worker for worker in overdue if worker.step == min(other.step for other in overdue)]
     return [
-        Finding("Hang", (_hang_words(snapshot, worker),), (worker.rank,), (worker.host,), snapshot.now)
+        Finding("Hang", (_hang_words(snapshot, worker),), (worker.rank,), (worker.host,), snapshot.now, worker.stopped)
         for worker in stopped or behind
     ]
 

@@ -159,6 +159,7 @@ class GangSnapshot:
         disagreement: What replicas disagree on; None while they agree.
         checkpoints: All of the store.
         final_saved: The checkpoint of the last step is in the store.
+        reached: Highest step ever done; where a worker failed that had not yet said where it was.
     """
 
     now: float
@@ -186,6 +187,7 @@ class GangSnapshot:
     disagreement: Disagreement | None = None
     checkpoints: tuple[CheckpointView, ...] = ()
     final_saved: bool = False
+    reached: int = 0
 
     @property
     def min_hosts(self) -> int:

@@ -12,7 +12,6 @@ from statistics import median
 
 from opt_api.training.resilience import HostChecks
 
-
 LEAST_SHARE = 0.1
 """Of the step's wall time that a slow rank must cost its peers to be worth a swap."""
 

@@ -87,3 +87,13 @@ def test_only_steps_of_an_earlier_attempt_are_redone() -> None:
     observed.begin(2, ("h0", "h1"), 1, 5.0, 4)
     take(observed, 6.0, beat(0, 5, sequence=1, attempt=2))
     assert observed.goodput.totals(8.0)["redone"] == 2.0
+
+
+def test_a_machine_under_a_new_name_is_gone_under_its_old_one() -> None:
+    observed = watching()
+    observed.take(report("h0"), 1.0, "idle_spare")
+    renamed = report("h9").model_copy(update={"hardware": report("h0").hardware})
+    observed.rename(renamed, 2.0)
+    assert "h0" not in observed.hosts
+    assert observed.workers[0].exit is not None
+    assert observed.goodput.current("h0") is None
