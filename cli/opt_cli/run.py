@@ -6,13 +6,16 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from opt_api.problems import Problems
 from opt_cli.dataprep import FAILED, local_store
 from opt_cli.plan import BAD_INPUT, one_training
+
+if TYPE_CHECKING:
+    from opt_store import Store
 
 
 @click.command()
@@ -43,7 +46,6 @@ def run(
     """
     from opt_cli.fault_file import read_faults
     from opt_cli.local_run import Wish, prepare, run_cluster
-    from opt_cli.report import write_report
     from opt_cli.run_result import result_of
     from opt_cli.run_screen import screen
     from opt_runtime.local.scratch import scratch_of
@@ -65,7 +67,7 @@ def run(
             outcome = run_cluster(wish, prepared, dataset, told)
         if outcome == "Completed":
             result = result_of(prepared.store, prepared.plan.name)
-            _show({**result, "report": write_report(prepared.store, prepared.plan.name, None)}, machine)
+            _show({**result, "report": _report(prepared.store, prepared.plan.name)}, machine)
     except Problems as problems:
         for problem in problems.items:
             click.echo(str(problem), err=True)
@@ -76,6 +78,16 @@ def run(
     if outcome == "Paused":
         click.echo(f"paused; see `optctl logbook {training.metadata.name}`", err=True)
         ctx.exit(FAILED)
+
+
+def _report(store: Store, run: str) -> str:
+    """Where the report is; a run that is done stays done when its report cannot be written."""
+    from opt_cli.report import write_report
+
+    try:
+        return write_report(store, run, None)
+    except Exception as fault:  # noqa: BLE001 - whatever the engine or the store may say
+        return f"not written: {type(fault).__name__}: {fault}; try `optctl report {run}`"
 
 
 def _show(result: dict[str, Any], machine: bool) -> None:
