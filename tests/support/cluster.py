@@ -46,7 +46,13 @@ def provide_everything() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Three real nodes with the roles' packages. A test that breaks something mends it before it ends."""
+    """Three real nodes with the roles' packages. A test that breaks something mends it before it ends.
+
+    With `OPT_CLUSTER` set, the running cluster of that name, which stays up.
+    """
+    if running := os.environ.get("OPT_CLUSTER"):
+        yield Cluster.load(running)
+        return
     made = lifecycle.up(f"test-{os.getpid()}", NODES_WANTED, procs.me(), provide_everything())
     yield made
     lifecycle.down(made)

@@ -27,7 +27,8 @@ def write_schemas(api: Api, folder: Path) -> str:
     for name, definition in definitions.items():
         for kind in definition.get("x-kubernetes-group-version-kind", []):
             text = json.dumps({"$ref": f"#/definitions/{name}", "definitions": _closure(definitions, name)})
-            (folder / f"{kind['kind'].lower()}-{kind['version']}-{kind['group'] or kind['version']}.json").write_text(text)
+            group = kind["group"] or kind["version"]
+            (folder / f"{kind['kind'].lower()}-{kind['version']}-{group}.json").write_text(text)
     return str(folder / PATTERN)
 
 
