@@ -202,7 +202,7 @@ class Coordinator:
             per_host = self.settings.plan.layout.devices_per_host
             replicas = self.settings.replicas(len(self.state.gang))
             self.observed.begin(self.state.attempt, self.state.gang, per_host, now, self.state.highest_step, replicas)
-        if self.state.coordinators > 1:
+        if self.state.coordinators > 1 and self.state.phase == "running":
             self.note(cause="CoordinatorLost", summary="a new coordinator took over; the gang was not touched")
 
     def _carry_goodput(self, now: float) -> None:
