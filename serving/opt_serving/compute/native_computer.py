@@ -9,7 +9,7 @@ from torch import Tensor
 
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.block import Block
-from opt_serving.compute.matrices import LoadedWeights, multiply
+from opt_serving.compute.matrices import LoadedWeights, multiply, zeros
 from opt_serving.compute.model import build, matrix_of
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
@@ -38,7 +38,7 @@ class NativeComputer:
         assert head is not None
         self._head = head
         size = (pages, weights.shape.layers, 2, weights.shape.heads, PAGE * weights.shape.head_size)
-        self._pool = torch.zeros(size, dtype=cache_dtype)
+        self._pool = zeros(size, cache_dtype)
         self._logits = torch.empty(0)
         self._c = self._structure()
 
@@ -86,7 +86,7 @@ class NativeComputer:
             return multiply(matrix, x)
         if matrix.weight.dtype == torch.bfloat16 and len(flat_MK) > MANY_TOKENS:
             return torch.nn.functional.linear(x, matrix.weight.float(), matrix.bias)
-        return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], -1)
+        return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], len(matrix.weight))
 
     def _room(self, wanted: int) -> Tensor:
         if len(self._logits) < wanted:

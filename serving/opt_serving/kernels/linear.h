@@ -55,14 +55,41 @@ static inline float widen1(uint16_t h) {
   std::memcpy(&x, &u, 4);
   return x;
 }
-template <class V> static inline auto total(V v) {
-  auto s = v[0];
-  for (int i = 1; i < LANES; i++) s += v[i];
-  return s;
+template <class V> static inline auto total(V v) {  // halves onto halves, down to one
+  for (int width = LANES / 2; width; width /= 2)
+    for (int i = 0; i < width; i++) v[i] += v[i + width];
+  return v[0];
+}
+// The totals of four vectors; each in the order of `total`.
+template <class V> static inline void totals(const V *v, float *to) {
+  for (int i = 0; i < 4; i++) to[i] = float(total(v[i]));
 }
 #if defined(__AVX512F__)
-static inline float total(vf v) { return _mm512_reduce_add_ps((__m512)v); }
-static inline int32_t total(vi v) { return _mm512_reduce_add_epi32((__m512i)v); }
+static inline __m128 quarter(vf v) {
+  __m512 x = (__m512)v;
+  __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+}
+static inline __m128i quarter(vi v) {
+  __m512i x = (__m512i)v;
+  __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti32x8_epi32(x, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+}
+template <> inline void totals(const vf *v, float *to) {
+  __m128 a = quarter(v[0]), b = quarter(v[1]), c = quarter(v[2]), d = quarter(v[3]);
+  _MM_TRANSPOSE4_PS(a, b, c, d);
+  _mm_storeu_ps(to, _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d)));
+}
+template <> inline void totals(const vi *v, float *to) {
+  __m128i ab = _mm_hadd_epi32(quarter(v[0]), quarter(v[1])), cd = _mm_hadd_epi32(quarter(v[2]), quarter(v[3]));
+  _mm_storeu_ps(to, _mm_cvtepi32_ps(_mm_hadd_epi32(ab, cd)));
+}
+static inline float total(vf v) {
+  const vf four[4] = {v, v, v, v};
+  float sums[4];
+  totals(four, sums);
+  return sums[0];
+}
 #endif
 
 // What each number format is multiplied with, and how much one step takes.
@@ -116,68 +143,74 @@ template <> inline float finish<OpI8>(const Linear &l, float s, int64_t row, flo
   return (s - float(l.shift[row])) * (l.scale[row] * x_scale);
 }
 
-// R rows of weights with M rows of x; eight sums at least, so that the adder never waits for itself.
-template <class Op, int R, int M>
+// R rows of weights with M rows of x; eight sums at least, so that the adder never waits for itself. The R rows lie side
+// by side in memory: while they are multiplied, the rows after them are fetched, line after line.
+template <class Op, int R, int M, bool FETCH>
 static inline void tile(const Linear &l, int64_t row, const typename Op::X *x, int64_t ldx, const float *x_scale,
                         float *y, int64_t ldy, bool relu) {
-  constexpr int64_t AHEAD = 2048 / sizeof(typename Op::W);
   const int64_t k = l.k;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
-  typename Op::Acc acc[R][M] = {};
+  const char *next = reinterpret_cast<const char *>(w + R * k);
+  typename Op::Acc acc[M][R] = {};
   int64_t i = 0;
   for (; i + Op::STEP <= k; i += Op::STEP) {
     typename Op::Wv wv[R];
-    for (int r = 0; r < R; r++) {
-      wv[r] = Op::w(w + r * k + i);
-      __builtin_prefetch(w + r * k + i + AHEAD, 0, 0);
-    }
+    for (int r = 0; r < R; r++) wv[r] = Op::w(w + r * k + i);
+    if (FETCH)
+      for (int64_t b = 0; b < int64_t(R * Op::STEP * sizeof(typename Op::W)); b += 64)
+        __builtin_prefetch(next + R * i * sizeof(typename Op::W) + b, 0, 2);
     for (int m = 0; m < M; m++)
-      for (int r = 0; r < R; r++) acc[r][m] = Op::fma(acc[r][m], wv[r], x + m * ldx + i);
+      for (int r = 0; r < R; r++) acc[m][r] = Op::fma(acc[m][r], wv[r], x + m * ldx + i);
   }
-  for (int r = 0; r < R; r++)
-    for (int m = 0; m < M; m++) {
-      auto s = total(acc[r][m]);
-      for (int64_t j = i; j < k; j++) s += Op::tail(w[r * k + j], x[m * ldx + j]);
-      float f = finish<Op>(l, float(s), row + r, x_scale ? x_scale[m] : 0.f);
+  for (int m = 0; m < M; m++) {
+    float s[R];
+    if (R % 4 == 0)
+      for (int r = 0; r + 4 <= R; r += 4) totals(acc[m] + r, s + r);
+    else
+      for (int r = 0; r < R; r++) s[r] = float(total(acc[m][r]));
+    for (int r = 0; r < R; r++) {
+      for (int64_t j = i; j < k; j++) s[r] += float(Op::tail(w[r * k + j], x[m * ldx + j]));
+      float f = finish<Op>(l, s[r], row + r, x_scale ? x_scale[m] : 0.f);
       if (l.bias) f += l.bias[row + r];
       y[m * ldy + row + r] = act(f, relu);
     }
-}
-
-template <class Op, int R>
-static void rows_of(const Linear &l, int64_t row, int64_t m, const typename Op::X *x, const float *xs, float *y,
-                    int64_t ldy, bool relu) {
-  const int64_t parts = (m + 5) / 6;  // of even sizes, so that none is too small to keep the adders busy
-  for (int64_t part = 0, j = 0; part < parts; part++) {
-    const int64_t next = m * (part + 1) / parts;
-#define TILE(M) tile<Op, R, M>(l, row, x + j * l.k, l.k, xs ? xs + j : nullptr, y + j * ldy, ldy, relu)
-    switch (next - j) {
-      case 6: TILE(6); break;
-      case 5: TILE(5); break;
-      case 4: TILE(4); break;
-      case 3: TILE(3); break;
-      case 2: TILE(2); break;
-      default: TILE(1);
-    }
-    j = next;
   }
-#undef TILE
 }
 
-// Rows [from, to) of the weights with m rows of x; x in blocks that stay in the cache.
+template <class Op, int M, bool FETCH>
+static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs, float *y,
+                   int64_t ldy, bool relu) {
+  constexpr int R = M == 1 ? 8 : 4;
+  int64_t row = from;
+  for (; row + R <= to; row += R) tile<Op, R, M, FETCH>(l, row, x, l.k, xs, y, ldy, relu);
+  for (; row < to; row++) tile<Op, 1, M, false>(l, row, x, l.k, xs, y, ldy, relu);
+}
+
+// Rows [from, to) of the weights with m rows of x, of which a few at a time stay in the first cache; the weights come
+// from memory for the first of them and from the second cache for the others.
 template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
                     float *y, int64_t ldy, bool relu) {
-  constexpr int64_t BLOCK = 48;
-  for (int64_t at = 0; at < m; at += BLOCK) {
-    int64_t count = std::min(BLOCK, m - at);
-    const auto *xb = x + at * l.k;
-    const float *sb = xs ? xs + at : nullptr;
-    int64_t row = from;
-    if (count == 1)
-      for (; row + 8 <= to; row += 8) tile<Op, 8, 1>(l, row, xb, l.k, sb, y + at * ldy, ldy, relu);
-    for (; row + 4 <= to; row += 4) rows_of<Op, 4>(l, row, count, xb, sb, y + at * ldy, ldy, relu);
-    for (; row < to; row++) rows_of<Op, 1>(l, row, count, xb, sb, y + at * ldy, ldy, relu);
+  const int64_t parts = (m + 5) / 6;  // of even sizes, so that none is too small to keep the adders busy
+  const int64_t chunk = parts == 1 ? to - from : std::max<int64_t>(8, (256 << 10) / (l.k * sizeof(typename Op::W)) / 8 * 8);
+  for (int64_t row = from; row < to; row += chunk) {
+    const int64_t end = std::min(to, row + chunk);
+    for (int64_t part = 0, j = 0; part < parts; part++) {
+      const int64_t next = m * (part + 1) / parts;
+#define COLUMN(M) \
+  (j ? column<Op, M, false>(l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * ldy, ldy, relu) \
+     : column<Op, M, true>(l, row, end, x, xs, y, ldy, relu))
+      switch (next - j) {
+        case 6: COLUMN(6); break;
+        case 5: COLUMN(5); break;
+        case 4: COLUMN(4); break;
+        case 3: COLUMN(3); break;
+        case 2: COLUMN(2); break;
+        default: COLUMN(1);
+      }
+#undef COLUMN
+      j = next;
+    }
   }
 }
 
