@@ -7,10 +7,14 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "audit": "opt_cli.audit",
     "batch": "opt_cli.batch",
+    "checkpoints": "opt_cli.checkpoints",
     "dataprep": "opt_cli.dataprep",
+    "export": "opt_cli.export",
     "generate": "opt_cli.generate",
     "logbook": "opt_cli.logbook",
+    "mark": "opt_cli.mark",
     "pause": "opt_cli.pause",
     "plan": "opt_cli.plan",
     "report": "opt_cli.report",

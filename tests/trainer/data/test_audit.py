@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from opt_store import open_store
@@ -39,14 +35,3 @@ def test_every_block_of_the_batch_is_traced_to_its_sources(store, plan, tmp_path
     row = seen[0].block if seen[0].block < 7 else seen[0].block - 7  # shards of 7 and 5 blocks
     assert (seen[0].position, seen[0].start, seen[0].skipped) == (100 * row, 0, 5)
     assert (seen[1].position, seen[1].start, seen[1].skipped) == (100 * row + 50, 8, 0)
-
-
-@pytest.mark.integration
-def test_the_program_prints_json_lines(store, plan, tmp_path):
-    (tmp_path / "plan.json").write_bytes(plan.to_bytes())
-    program = [sys.executable, "-m", "opt_trainer.data.audit", "--plan", str(tmp_path / "plan.json")]
-    program += ["--dataset", f"{store.url}/data/manifest.json", "--work", str(tmp_path), "--step", "3"]
-    lines = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
-    found = [json.loads(line) for line in lines]
-    assert len(found) == 16
-    assert all(line["step"] == 3 and line["skipped_batch"] for line in found)

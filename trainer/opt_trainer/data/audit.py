@@ -1,21 +1,15 @@
 """Which documents a step saw: from the plan, the data set and a step number to source objects and places in them.
 
-`python -m opt_trainer.data.audit --plan plan.json --dataset URI --work FOLDER --step 123` prints one JSON line for each
-document of each block, in the order of the batch.
+`optctl audit NAME --step N` prints it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from opt_api.documents.plan import Plan
-from opt_store import open_store
-from opt_trainer.data.dataset import Dataset, open_dataset
+from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.order import DataOrder
 
 
@@ -52,28 +46,6 @@ def documents_of_step(dataset: Dataset, order: DataOrder, step: int) -> Iterator
             yield SeenDocument(row, block, source.source, source.uri, **where)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print what one step saw."""
-    p = argparse.ArgumentParser(prog="python -m opt_trainer.data.audit", description=__doc__)
-    p.add_argument("--plan", type=Path, required=True, help="plan.json of the run")
-    p.add_argument("--dataset", required=True, help="URI of the data set's manifest")
-    p.add_argument("--work", type=Path, required=True, help="local folder for shards")
-    p.add_argument("--step", type=int, required=True, help="optimiser step, from 1")
-    given = p.parse_args(arguments)
-    plan = Plan.from_bytes(given.plan.read_bytes())
-    folder, _, name = given.dataset.rpartition("/")
-    dataset = open_dataset(open_store(folder), name, given.work / "shards", plan)
-    order = order_of(plan, dataset)
-    for document in documents_of_step(dataset, order, given.step):
-        sys.stdout.write(
-            json.dumps({"step": given.step, "skipped_batch": order.skipped(given.step)} | asdict(document)) + "\n"
-        )
-
-
 def order_of(plan: Plan, dataset: Dataset) -> DataOrder:
     """The data order of a plan on a data set."""
     return DataOrder(dataset.manifest.train_blocks, plan.recipe.batch_sequences, plan.data.seed, plan.skip_batches)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
