@@ -8,7 +8,7 @@ import torch
 
 from opt_api.documents.manifests import Lineage, RunningValues, ScalerState
 from opt_api.training.checkpointing import Retention
-from opt_store import Store, open_store
+from opt_store import Store
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.checkpoint.restore import CheckpointRestorer
 from opt_trainer.checkpoint.saver import CheckpointSaver, SaveSettings
@@ -16,6 +16,8 @@ from opt_trainer.state import LocalTensor, LoopState, RunIdentity
 from support.plans import tiny_plan
 
 RUN = "run"
+Place = Path | StoreAddress
+"""A folder store's folder, or any store."""
 SHAPES = {
     "embed": ((50, 8), torch.float32),
     "half": ((7, 3), torch.float16),
@@ -90,13 +92,17 @@ def identity(rank: int = 0, ranks: int = 1, attempt: int = 1) -> RunIdentity:
     return RunIdentity(RUN, attempt, rank, ranks, Lineage(code_version="test"))
 
 
-def settings(folder: Path, *, chunk_bytes: int = 64, keep_last: int = 100, pinned=(), **more) -> SaveSettings:
+def address_of(place: Place) -> StoreAddress:
+    return place if isinstance(place, StoreAddress) else StoreAddress(url=place.as_uri())
+
+
+def settings(folder: Place, *, chunk_bytes: int = 64, keep_last: int = 100, pinned=(), **more) -> SaveSettings:
     plan = tiny_plan().checkpointing.model_copy(
         update={"retention": Retention(keep_last=keep_last), "pinned": tuple(pinned)}
     )
     return SaveSettings(
         architecture=tiny_plan().architecture,
-        store=StoreAddress(url=folder.as_uri()),
+        store=address_of(folder),
         plan=plan,
         chunk_bytes=chunk_bytes,
         peers_deadline_s=20,
@@ -104,20 +110,21 @@ def settings(folder: Path, *, chunk_bytes: int = 64, keep_last: int = 100, pinne
     )
 
 
-def store_in(folder: Path) -> Store:
-    folder.mkdir(exist_ok=True)
-    return open_store(folder.as_uri())
+def store_in(folder: Place) -> Store:
+    if isinstance(folder, Path):
+        folder.mkdir(exist_ok=True)
+    return address_of(folder).open()
 
 
-def save_all(folder: Path, state: dict[str, torch.Tensor], step: int, *, ranks: int = 1, attempt: int = 1, cut=boxes):
+def save_all(folder: Place, state: dict[str, torch.Tensor], step: int, *, ranks: int = 1, attempt: int = 1, cut=boxes):
     """One save by `ranks` savers at once."""
     savers = [CheckpointSaver(identity(r, ranks, attempt), settings(folder)) for r in range(ranks)]
     for rank, saver in enumerate(savers):
         saver.save(cut(state, rank, ranks), loop_state(step))
     for saver in savers:
-        assert saver.wait(30) == step
+        assert saver.wait(120) == step
         saver.close()
 
 
-def restorer(folder: Path, rank: int = 0, ranks: int = 1, **more) -> CheckpointRestorer:
+def restorer(folder: Place, rank: int = 0, ranks: int = 1, **more) -> CheckpointRestorer:
     return CheckpointRestorer(store_in(folder), identity(rank, ranks), tiny_plan().architecture, **more)

@@ -15,8 +15,6 @@ from opt_trainer.checkpoint.errors import BadCheckpoint, NoGoodCheckpoint
 from opt_trainer.checkpoint.verify import problems_of
 from support.checkpoints import RUN, blank, boxes, restorer, same_bits, save_all, store_in, whole_state
 
-pytestmark = pytest.mark.integration
-
 PREFIX = checkpoint_prefix(RUN, 2, 1)
 LOADED = [
     "manifest.json",
@@ -65,6 +63,7 @@ def unpoison(folder: Path) -> None:
     store_in(folder).delete(mark_key(PREFIX, "Poisoned"))
 
 
+@pytest.mark.integration
 def test_the_objects_are_those_that_are_meant(saved):
     assert list(objects(saved)) == [
         "manifest.json",
@@ -77,6 +76,7 @@ def test_the_objects_are_those_that_are_meant(saved):
     assert problems_of(store_in(saved), PREFIX) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [*LOADED, "Verified.json"])
 def test_the_full_check_finds_a_flip_anywhere(saved, name):
     path, draw = objects(saved)[name], random.Random(name)
@@ -85,6 +85,20 @@ def test_the_full_check_finds_a_flip_anywhere(saved, name):
             assert problems_of(store_in(saved), PREFIX), f"byte {at} of {name}"
 
 
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [*LOADED, "Verified.json"])
+def test_the_full_check_finds_every_byte_of_every_object(saved, name):
+    path, store = objects(saved)[name], store_in(saved)
+    size = path.stat().st_size
+    for at in range(size):
+        with Spoilt(path, at, 1 << at % 8):
+            assert problems_of(store, PREFIX), f"byte {at} of {name}"
+    assert problems_of(store, PREFIX) == []
+    print(f"{name}: {size} bytes, each found")
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize("index", [0, 1])
 def test_every_byte_of_a_header_is_guarded(saved, index):
     path = objects(saved)[f"rank-{index:06d}.safetensors"]
@@ -95,6 +109,7 @@ def test_every_byte_of_a_header_is_guarded(saved, index):
             contents.check(index)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", LOADED)
 def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
     path, draw, before = objects(saved)[name], random.Random(name), len(logbook(saved))
@@ -112,6 +127,7 @@ def test_a_load_meets_no_wrong_byte_and_takes_the_one_before(saved, name):
     assert all(PREFIX in e.summary and name in e.evidence[0] for e in told)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["manifest.json", "rank-000000.safetensors", "rank-000000.index.json"])
 @pytest.mark.parametrize(
     "change", [lambda d: d[:-1], lambda d: d + b"x", lambda d: b""], ids=["short", "long", "empty"]
@@ -127,6 +143,7 @@ def test_another_length_is_caught(saved, name, change):
         unpoison(saved)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["rank-000001.safetensors", "rank-000001.index.json"])
 def test_a_missing_object_is_caught(saved, name):
     path = objects(saved)[name]
@@ -139,6 +156,7 @@ def test_a_missing_object_is_caught(saved, name):
         unpoison(saved)
 
 
+@pytest.mark.integration
 def test_a_poisoned_one_is_passed_over_for_good_and_never_a_silent_new_start(tmp_path):
     folder = tmp_path / "store"
     store_in(folder)

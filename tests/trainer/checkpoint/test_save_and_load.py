@@ -60,7 +60,7 @@ def test_a_save_comes_back_bit_for_bit_with_its_state(folder, savers):
     state, saver = whole_state(1), savers()
     before = loop_state(5, rng=os.urandom(100))
     saver.save(boxes(state), before)
-    assert saver.wait(30) == 5
+    assert saver.wait(120) == 5
     got = blank(state)
     restored = restorer(folder).restore(boxes(got))
     assert same_bits(got, state)
@@ -85,7 +85,7 @@ def test_a_rank_fetches_its_share_rounded_to_chunks(folder, savers):
     whole = {"w": torch.arange(4096, dtype=torch.float32).reshape(512, 8)}
     saver = savers(chunk_bytes=256)
     saver.save(boxes(whole), loop_state(1))
-    saver.wait(30)
+    saver.wait(120)
     contents = open_contents(store_in(folder), checkpoint_prefix(RUN, 1, 1))
     for rank in range(4):
         mine = boxes(blank(whole), rank, 4)
@@ -107,7 +107,7 @@ def test_what_is_saved_is_the_state_at_the_save_however_soon_training_goes_on(fo
         saver.save(boxes(state), loop_state(step))
     saver.before_update()
     state["w"].fill_(-1)
-    saver.wait(60)
+    saver.wait(120)
     for step in range(1, 6):
         got = blank(state)
         restorer(folder).restore(boxes(got), step=step)
@@ -118,7 +118,7 @@ def test_a_step_is_saved_once(savers, folder):
     state, saver = whole_state(1), savers()
     for _ in range(3):
         saver.save(boxes(state), loop_state(7))
-        assert saver.wait(30) == 7
+        assert saver.wait(120) == 7
     assert [o.stage for o in saver.outcomes()] == ["Stored", "Complete"]
 
 
@@ -126,7 +126,7 @@ def test_shapes_may_change_from_save_to_save(folder, savers):
     saver, small, large = savers(), {"w": torch.ones(10)}, {"w": torch.full((100_000,), 2.0)}
     for step, state in enumerate([small, large, small], 1):
         saver.save(boxes(state), loop_state(step))
-        saver.wait(30)
+        saver.wait(120)
     for step, state in enumerate([small, large, small], 1):
         got = blank(state)
         restorer(folder).restore(boxes(got), step=step)
@@ -139,7 +139,7 @@ def test_generator_states_come_back_to_the_same_world_size_only(folder):
     for rank, saver in enumerate(pair):
         saver.save(boxes(state, rank, 2), loop_state(1, rng=bytes([rank]) * 5))
     for saver in pair:
-        saver.wait(30)
+        saver.wait(120)
         saver.close()
     got = blank(state)
     assert [restorer(folder, r, 2).restore(boxes(got, r, 2)).state.rng for r in range(2)] == [b"\0" * 5, b"\1" * 5]
@@ -152,12 +152,12 @@ def test_values_that_are_not_finite_are_never_published(folder, savers, dtype, v
     saver, state = savers(finite=True), {"fine": torch.ones(50), "w": torch.full((100,), 1.0, dtype=dtype)}
     state["w"][0] = torch.finfo(dtype).max
     saver.save(boxes(state), loop_state(1))
-    assert saver.wait(30) == 1
+    assert saver.wait(120) == 1
     saver.before_update()
     state["w"][77] = value
     saver.save(boxes(state), loop_state(2))
     with pytest.raises(SaveFailed, match="'w': it has values that are not finite"):
-        saver.wait(30)
+        saver.wait(120)
     assert [f.step for f in catalog(store_in(folder), RUN) if f.complete] == [1]
 
 
@@ -166,7 +166,7 @@ def test_ranks_whose_generator_states_differ_in_length_save_nothing(folder):
     for rank, saver in enumerate(pair):
         saver.save(boxes(whole_state(1), rank, 2), loop_state(1, rng=b"x" * (5 + rank)))
     with pytest.raises(SaveFailed, match=r"tensor 'rng': rank 1 has uint8 \(2, 6\), a lower rank uint8 \(2, 5\)"):
-        pair[0].wait(30)
+        pair[0].wait(120)
     for saver in pair:
         saver.close(0)
 
@@ -194,18 +194,18 @@ def test_old_checkpoints_go_and_pinned_ones_stay(folder, savers):
     state, saver = whole_state(1), savers(keep_last=2, pinned=(2,))
     for step in range(1, 6):
         saver.save(boxes(state), loop_state(step))
-        saver.wait(30)
+        saver.wait(120)
     assert [f.step for f in catalog(store_in(folder), RUN)] == [5, 4, 2]
 
 
 def test_a_zombie_attempt_publishes_nothing(folder, savers):
     state, zombie = whole_state(1), savers(attempt=1)
     zombie.save(boxes(state), loop_state(1))
-    zombie.wait(30)
+    zombie.wait(120)
     fence.hold(store_in(folder), RUN, 2)
     zombie.save(boxes(state), loop_state(2))
     with pytest.raises(SaveFailed, match="this is attempt 1, attempt 2 has begun"):
-        zombie.wait(30)
+        zombie.wait(120)
     with pytest.raises(Fenced):
         zombie.save(boxes(state), loop_state(3))
     with pytest.raises(NotFound):
@@ -218,22 +218,22 @@ def test_a_rank_that_never_comes_leaves_no_manifest(folder, savers):
     saver._link.close(10)
     saver.save(boxes(whole_state(1), 0, 2), loop_state(1))
     with pytest.raises(SaveFailed, match="parts of 1 of 2 ranks"):
-        saver.wait(30)
+        saver.wait(120)
     assert not catalog(store_in(folder), RUN)[0].complete
 
 
 def test_a_store_that_refuses_fails_the_save_and_not_the_run(folder, savers):
     state, saver = whole_state(1), savers()
     saver.save(boxes(state), loop_state(1))
-    saver.wait(30)
+    saver.wait(120)
     hidden = folder.with_name("away")
     folder.rename(hidden)
     saver.save(boxes(state), loop_state(2))
     with pytest.raises(SaveFailed, match=r"step 2, rank 0: .*store"):
-        saver.wait(30)
+        saver.wait(120)
     hidden.rename(folder)
     saver.save(boxes(state), loop_state(3))
-    assert saver.wait(30) == 3
+    assert saver.wait(120) == 3
 
 
 def test_a_killed_writer_is_replaced_at_the_next_save(folder, savers):
@@ -241,7 +241,7 @@ def test_a_killed_writer_is_replaced_at_the_next_save(folder, savers):
     os.kill(saver._link.pid, signal.SIGKILL)
     saver._link._process.wait()
     saver.save(boxes(state), loop_state(1))
-    assert saver.wait(30) == 1
+    assert saver.wait(120) == 1
 
 
 def test_a_writer_killed_at_work_fails_that_save_only(folder, savers):
@@ -251,9 +251,9 @@ def test_a_writer_killed_at_work_fails_that_save_only(folder, savers):
     time.sleep(0.02)
     os.kill(saver._link.pid, signal.SIGKILL)
     with pytest.raises(SaveFailed, match="ended before it was done"):
-        saver.wait(30)
+        saver.wait(120)
     saver.save(boxes(state), loop_state(2))
-    assert saver.wait(60) == 2
+    assert saver.wait(120) == 2
 
 
 def test_another_model_is_refused_with_the_fields_that_differ(folder, savers):
