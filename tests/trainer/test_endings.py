@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -22,9 +23,12 @@ from opt_api.training.optimisation import LossScale
 from opt_store import Corrupt, Unavailable
 from opt_trainer.checkpoint.errors import Fenced, SaveFailed, WrongCheckpoint
 from opt_trainer.checkpoint.job import StoreAddress
+from opt_trainer.errors import BadHost, LostPeer
 from opt_trainer.program.ending import cause_of
+from opt_trainer.program.preflight import check_plan
 from support.recorder import lines_of
 from support.runs import RunFolder, plan_for
+from support.small_disk import small_disk
 from support.warm import Job, Warm
 
 
@@ -146,6 +150,46 @@ def test_a_lost_peer_has_its_own_code(warm: Warm, folder: RunFolder) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_worker_that_never_joins_is_named_when_the_deadline_is_over(
+    warm: Warm, folder: RunFolder, present: int
+) -> None:
+    plan = plan_for(steps=4, workers=2, resilience={"sectionDeadlines": {"init": 5}})
+    job = folder.gang(plan, 0)[present]
+    report = ends(warm, job, "LostPeer")
+    if present == 0:
+        assert "gang of 2: rank(s) 1 did not join within 5 s" in report.message
+    else:
+        assert "rank 0 or its agent does not answer within 5 s" in report.message
+
+
+@pytest.mark.integration
+def test_a_full_disk_is_the_hosts_fault(folder: RunFolder) -> None:
+    plan, disk = folder.root / "plan.json", folder.root / "disk"
+    plan.write_bytes(plan_for(steps=4).to_bytes())
+    command = [*small_disk(disk, "64k"), "sh", "-c", f'head -c 60k /dev/zero > {disk}/filler; exec "$@"', "sh"]
+    command += [sys.executable, "-m", "opt_trainer", "--plan", str(plan), "--store", folder.url, "--attempt", "0"]
+    command += ["--work", str(disk), "--report", str(folder.root / "exit.json")]
+    command += ["--dataset", f"{folder.url}/data/manifest.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    report = ExitReport.from_bytes((folder.root / "exit.json").read_bytes())
+    assert (report.cause, done.returncode) == ("BadHost", EXIT_CODES["BadHost"]), done.stderr
+    assert "disk" in report.message or "No space left" in report.message
+
+
+@pytest.mark.unit
+def test_a_host_with_too_few_devices_is_refused_with_both_numbers() -> None:
+    plan = plan_for(steps=4, workers=8)
+    layout = plan.layout.model_copy(update={"device": "cuda"})
+    found = torch.cuda.device_count()
+    if found >= 8:
+        layout = layout.model_copy(update={"devices_per_host": 8 * found, "shard": 8 * found})
+    wanted = layout.devices_per_host
+    with pytest.raises(BadHost, match=f"this host has {found} CUDA devices, the layout wants {wanted}"):
+        check_plan(plan.model_copy(update={"layout": layout}), layout.world_size)
+
+
+@pytest.mark.integration
 def test_a_worker_that_hangs_when_asked_to_stop_is_ended_by_the_clock(warm: Warm, folder: RunFolder) -> None:
     jobs = folder.gang(plan_for(steps=100_000, workers=2), 0, stop_seconds=2.0)
     pids = [warm.start(job) for job in jobs]
@@ -220,6 +264,11 @@ def test_the_program_refuses_a_broken_plan(tmp_path: Path) -> None:
         (WrongCheckpoint("layers"), "BadSpec"),
         (RuntimeError("shape mismatch"), "Internal"),
         (KeyError("name"), "Internal"),
+        (LostPeer("rank 1"), "LostPeer"),
+        (BadHost("no device"), "BadHost"),
+        (OSError(errno.EIO, "Input/output error"), "BadHost"),
+        (OSError(errno.ENOSPC, "No space left on device"), "BadHost"),
+        (OSError(errno.ENOENT, "No such file"), "Internal"),
     ],
 )
 def test_causes(problem: BaseException, cause: ExitCause) -> None:
