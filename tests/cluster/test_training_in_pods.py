@@ -12,7 +12,7 @@ from optcluster.minio import S3Server
 from support.cluster import fresh_namespace
 from support.pod_run import PodRun, Watch, give_images
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
