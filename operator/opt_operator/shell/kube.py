@@ -101,7 +101,8 @@ class AioKube:
         settings = Configuration()
         if kubeconfig:
             await config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=kubeconfig, client_configuration=settings)
+                config_file=kubeconfig, client_configuration=settings
+            )
         else:
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.connection_pool_maxsize = 64
@@ -252,5 +253,3 @@ async def _fault(verb: str, path: str, response: aiohttp.ClientResponse) -> ApiF
         message = text[:500]
     after = response.headers.get("Retry-After", "0")
     return ApiFault(response.status, f"{verb} {path}: {message}", float(after) if after.isdecimal() else 0.0)
-
-
