@@ -6,7 +6,7 @@ import os
 from datetime import timedelta
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, Store, TCPStore
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from opt_trainer.errors import BadSpec, LostPeer
 from opt_trainer.program.config import WorkerConfig
