@@ -38,13 +38,15 @@ lint: install ## ruff, mypy strict, import contracts, stale generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m opt_api.generate --check
+	$(BIN)/python hack/figures.py --check
 
 format: install ## Format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: install ## Write CRDs, JSON schemas and reference docs from the models
+generate: install ## Write CRDs, JSON schemas, reference docs and the pages of figures
 	$(BIN)/python -m opt_api.generate
+	$(BIN)/python hack/figures.py
 
 cluster-up: install ## Build what is missing and start a real three-node cluster; it stays up
 	hack/cluster/up
@@ -55,6 +57,7 @@ cluster-down: install ## Stop the cluster and remove every trace of it
 bench: install ## Every benchmark in full; writes benchmarks/results/
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench]'
 	hack/bench
+	$(BIN)/python hack/figures.py
 
 demo: install ## From raw text to a trained, resumed and answering model, on this machine
 	hack/demo
