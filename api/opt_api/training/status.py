@@ -52,6 +52,8 @@ class HostStatus(Model):
     name: Subdomain
     state: Literal["Candidate", "BurnIn", "Spare", "InUse", "Suspect", "Quarantined", "Retired"]
     hardware: ShortText
+    node: ShortText = ""
+    """Node on which the operator itself saw a pod of this host; empty for a machine it has only heard of."""
     reason: Text = ""
 
 

@@ -41,6 +41,7 @@ def routes_of(c: Coordinator) -> Routes:
         ("POST", "/suspend"): lambda request: _checked(_suspend, c, request),
         ("POST", "/gone"): lambda request: _checked(_gone, c, request),
         ("POST", "/resume"): lambda request: _checked(_resume, c, request),
+        ("POST", "/pardon"): lambda request: _checked(_pardon, c, request),
     }
 
 
@@ -119,6 +120,17 @@ def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
         c.record("Resume", reason=str(wish.get("reason", ""))[:1000])
         c.wake()
     return {"suspend": False}
+
+
+def _pardon(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
+    """A quarantined machine proved itself, or a person trusts it again: it may come back, and is checked like others."""
+    with c.changed:
+        hardware, reason = str(wish["hardware"]), str(wish.get("reason", ""))[:1000]
+        quarantined = c.state.ledger.allows(hardware, "Pardoned")
+        if quarantined:
+            c.record("HostMarked", hardware=hardware, host_event="Pardoned", reason=reason, fault=False)
+            c.wake()
+    return {"pardoned": quarantined}
 
 
 def _checked(act: Callable[[Coordinator, dict[str, Any]], dict[str, Any]], c: Coordinator, request: Request) -> Answer:

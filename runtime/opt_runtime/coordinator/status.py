@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from opt_runtime.coordinator.coordinator import Coordinator
+from opt_runtime.core.hosts import REFUSED
 
 
 def status_of(c: Coordinator) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def status_of(c: Coordinator) -> dict[str, Any]:
             "sectionBytes": {"done": beat.done_bytes, "total": beat.total_bytes} if beat and beat.total_bytes else None,
             "workers": _workers(c),
             "agents": _agents(c),
+            "refused": _refused(c),
             "checkpoints": [view.step for view in c.checkpoints.views],
             "verified": sorted(c.checkpoints.verified),
             "newestVerified": c.checkpoints.newest_verified(),
@@ -88,6 +90,14 @@ def _agents(c: Coordinator) -> list[dict[str, Any]]:
             "copies": [f"{copy.unit}@{copy.step}" for copy in host.report.copies],
         }
         for name, host in sorted(c.observed.hosts.items())
+    ]
+
+
+def _refused(c: Coordinator) -> list[dict[str, Any]]:
+    """Machines that may not join, with every name they came with: the ledger's word, whether they report or not."""
+    return [
+        {"hardware": entry.hardware, "names": list(entry.names), "state": entry.state, "reason": entry.reason}
+        for entry in c.state.ledger.in_state(*sorted(REFUSED))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -126,6 +127,20 @@ def test_a_condemned_machine_is_sent_away_under_any_name(store: Store) -> None:
         say(c, "h0")
         c.record("HostMarked", hardware="m-h0", host_event="Condemned", reason="ECC errors")
         assert say(c, "other", hardware="m-h0").state == "leave"
+
+
+def test_a_pardoned_machine_is_taken_in_again_and_checked(store: Store) -> None:
+    with coordinator(store) as c:
+        say(c, "h0")
+        routes = routes_of(c)
+        body = b'{"hardware": "m-h0", "reason": "burned in"}'
+        assert json.loads(routes["POST", "/pardon"](Request({}, body))[2]) == {"pardoned": False}
+        c.record("HostMarked", hardware="m-h0", host_event="Condemned", reason="ECC errors")
+        (refused,) = json.loads(routes["GET", "/status"](Request({}, b""))[2])["refused"]
+        assert refused == {"hardware": "m-h0", "names": ["h0"], "state": "Quarantined", "reason": "ECC errors"}
+        assert json.loads(routes["POST", "/pardon"](Request({}, body))[2]) == {"pardoned": True}
+        assert json.loads(routes["GET", "/status"](Request({}, b""))[2])["refused"] == []
+        assert say(c, "other", hardware="m-h0", pid=2).state != "leave"
 
 
 @pytest.mark.parametrize(
