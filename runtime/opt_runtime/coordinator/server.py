@@ -123,7 +123,7 @@ def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pardon(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
-    """A quarantined machine proved itself, or a person trusts it again: it may come back, and is checked like others."""
+    """A quarantined machine proved itself, or a person trusts it again: it may come back, checked like any other."""
     with c.changed:
         hardware, reason = str(wish["hardware"]), str(wish.get("reason", ""))[:1000]
         quarantined = c.state.ledger.allows(hardware, "Pardoned")
