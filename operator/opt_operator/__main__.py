@@ -36,24 +36,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None = None) -> Options:
     """The options; exits with code 2 and a usage message where they are wrong."""
-    parser = argparse.ArgumentParser(prog="opt_operator", description="Run OPTTraining resources.")
+    parser = argparse.ArgumentParser(prog="opt_operator", description="Run OPTTraining and OPTServe resources.")
     scope = parser.add_mutually_exclusive_group(required=True)
     scope.add_argument("--namespace", action="append", default=[], help="namespace to watch; may be repeated")
     scope.add_argument("--all-namespaces", action="store_true", help="watch every namespace")
     parser.add_argument("--kubeconfig", help="file; the pod's own service account when absent")
     parser.add_argument("--trainer-image", default=f"{IMAGE}/trainer", help="image of coordinator and hosts")
     parser.add_argument("--dataprep-image", help="image of data preparation; the trainer's when absent")
+    parser.add_argument("--serving-image", default=f"{IMAGE}/serving", help="image of replicas, gates and gateways")
+    parser.add_argument(
+        "--vllm-image", default="", help="image of replicas with engine vllm; each names its own if empty"
+    )
     own = os.environ.get("POD_NAMESPACE")
     parser.add_argument("--lease-namespace", default=own, help="where the Lease is; the first namespace when absent")
     parser.add_argument("--lease-name", default="opt-operator")
+    parser.add_argument("--taint-nodes", action="store_true", help="taint the nodes of quarantined machines")
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT)
     parser.add_argument("--probe-port", type=int, default=PROBE_PORT)
     found = parser.parse_args(arguments)
-    images = Settings(found.trainer_image, found.dataprep_image or found.trainer_image)
+    images = Settings(
+        found.trainer_image, found.dataprep_image or found.trainer_image, found.serving_image, found.vllm_image
+    )
     lease_namespace = found.lease_namespace or next(iter(found.namespace), "default")
     return Options(
         images, tuple(found.namespace), found.kubeconfig, lease_namespace, found.lease_name, found.metrics_port,
-        found.probe_port,
+        found.probe_port, found.taint_nodes,
     )  # fmt: skip
 
 

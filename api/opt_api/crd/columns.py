@@ -37,6 +37,7 @@ SERVE = (
     Column("Ready", "integer", ".status.readyReplicas", "Replicas that answer."),
     Column("Replicas", "integer", ".status.replicas", "Replicas there are."),
     Column("Step", "integer", ".status.served.step", "Step of the checkpoint being served."),
+    Column("Checkpoint", "date", ".status.served.time", "Time since that checkpoint was saved."),
     Column("Model", "string", ".status.modelName", "Name of the model in the API."),
     Column("Address", "string", ".status.address", "URL inside the cluster."),
     AGE,

@@ -49,6 +49,16 @@ def mark_key(prefix: str, mark: str) -> str:
     return f"{prefix}/marks/{mark}.json"
 
 
+def served_key(prefix: str, serve: str) -> str:
+    """Mark of a served model that needs the checkpoint at `prefix`: retention leaves it alone."""
+    return f"{served_prefix(prefix)}{serve}.json"
+
+
+def served_prefix(prefix: str) -> str:
+    """How the keys of all such marks begin."""
+    return f"{prefix}/marks/served-"
+
+
 def export_prefix(prefix: str) -> str:
     """The consolidated Hugging Face directory beside the checkpoint at `prefix`."""
     return f"{prefix}/export"

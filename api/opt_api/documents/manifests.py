@@ -148,8 +148,8 @@ class CheckpointMark(SealedDocument):
 
     kind: Literal["CheckpointMark"] = "CheckpointMark"
     version: Literal[1] = 1
-    mark: Literal["Verified", "Poisoned", "KnownGood", "Pinned"]
-    """Pinned and KnownGood ones are never deleted by retention; a Poisoned one is never loaded."""
+    mark: Literal["Verified", "Poisoned", "KnownGood", "Pinned", "Served"]
+    """Pinned, KnownGood and Served ones are never deleted by retention; a Poisoned one is never loaded."""
     manifest: Digest | None = None
     """Digest of the manifest it is about; None where that cannot be read."""
     time: datetime

@@ -6,11 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from opt_api.serving.status import OPTServeStatus
 from opt_api.training.status import OPTTrainingStatus
 
 Object = dict[str, Any]
-Kind = Literal["Pod", "Job", "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "OPTTraining", "PodGroup"]
-Concern = Literal["opt-workload", "opt-config", "opt-network", "opt-identity", "opt-role", "opt-status", "opt-why"]
+Kind = Literal[
+    "Pod", "Job", "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "OPTTraining", "PodGroup",
+    "Deployment", "OPTServe",
+]  # fmt: skip
+Concern = Literal[
+    "opt-workload", "opt-config", "opt-network", "opt-identity", "opt-role", "opt-status", "opt-why", "opt-scale",
+    "opt-routes",
+]  # fmt: skip
 """Field managers: one for each concern, so that no two of our writes take fields from each other."""
 
 
@@ -79,6 +86,6 @@ class Decision:
 
     rule: str
     actions: tuple[Action, ...] = ()
-    status: OPTTrainingStatus | None = None
+    status: OPTTrainingStatus | OPTServeStatus | None = None
     requeue_after: float = 600.0
     trace: tuple[str, ...] = field(default=())

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Literal
 
 from opt_api.base import GROUP
 
-Role = Literal["coordinator", "gang", "spare", "dataprep", "evaluation"]
+Role = Literal["coordinator", "gang", "spare", "dataprep", "evaluation", "burn-in"]
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OPERATOR = "opt-operator"
 TRAINING = f"{GROUP}/training"
+SERVE = f"{GROUP}/serve"
+OWNERS: Mapping[str, str] = {"OPTTraining": TRAINING, "OPTServe": SERVE}
+"""Which label names the resource of a kind that an object belongs to."""
 ROLE = f"{GROUP}/role"
 ATTEMPT = f"{GROUP}/attempt"
 SLOT = f"{GROUP}/slot"
@@ -18,15 +23,27 @@ STAGE = f"{GROUP}/stage"
 PLAN = f"{GROUP}/plan"
 """Annotation of a coordinator: digest of the plan it was started with."""
 HARDWARE = f"{GROUP}/hardware"
+MACHINE = f"{GROUP}/machine"
+"""Label of a burn-in Job: digest of the machine's identity."""
+QUARANTINED = f"{GROUP}/quarantined"
+"""Taint of a node. Its value is the uid of the training that suspects the machine, or whatever a person wrote."""
 DOMAIN = f"{GROUP}/domain"
 SELECTOR = f"{MANAGED_BY}={OPERATOR}"
 """What our watches of children ask the API server for."""
+QUARANTINED_BY = f"{GROUP}/quarantined-by"
+"""Annotation of a node that we tainted: namespace and name of the operator's Lease."""
 DIGEST_CHARS = 12
+MACHINE_CHARS = 10
 
 
 def common_labels(training: str) -> dict[str, str]:
     """On everything that belongs to a training."""
-    return {MANAGED_BY: OPERATOR, TRAINING: training}
+    return owned_by("OPTTraining", training)
+
+
+def owned_by(kind: str, name: str) -> dict[str, str]:
+    """On everything that belongs to a resource of ours."""
+    return {MANAGED_BY: OPERATOR, OWNERS[kind]: name}
 
 
 def pod_labels(training: str, role: Role, attempt: int) -> dict[str, str]:
@@ -69,9 +86,19 @@ def evaluation_job(training: str, attempt: int) -> str:
     return f"{training}-evaluation-a{attempt}"
 
 
-def why_map(training: str) -> str:
-    """ConfigMap with the newest decisions."""
-    return f"{training}-why"
+def burn_in_job(training: str, hardware: str) -> str:
+    """Job that loads one quarantined machine; the machine's, so that there is one at a time."""
+    return f"{training}-burn-in-{machine(hardware)}"
+
+
+def machine(hardware: str) -> str:
+    """A hardware identity as a label can hold it."""
+    return hashlib.sha256(hardware.encode()).hexdigest()[:MACHINE_CHARS]
+
+
+def why_map(name: str, kind: str = "OPTTraining") -> str:
+    """ConfigMap with the newest decisions; a training and what serves it may have one name."""
+    return f"{name}-why" if kind == "OPTTraining" else f"{name}-why-serve"
 
 
 def short(digest: str) -> str:

@@ -35,6 +35,8 @@ class Sign:
     source: str
 
 
+UID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""Value of our own taint: the training that suspects the machine. What one training suspects moves no other's pods."""
 SIGNS: tuple[Sign, ...] = (
     Sign("condition", "Ready", "Unknown", "Lost", "node controller: the kubelet's lease ran out"),
     Sign("taint", "node.kubernetes.io/unreachable", ".*", "Lost", "node controller"),
@@ -47,7 +49,8 @@ SIGNS: tuple[Sign, ...] = (
     Sign("condition", "Gpu[A-Za-z]+Watch|SysLogsXIDError", "True", "Bad", "NVSentinel: a fatal fault"),
     Sign("condition", "KernelDeadlock|ReadonlyFilesystem|CorruptDockerOverlay2|XfsShutdown", "True", "Bad",
          "node-problem-detector"),
-    Sign("taint", "opt-operator.io/quarantined", ".*", "Bad", "an administrator, or us"),
+    Sign("taint", "opt-operator.io/quarantined", f"(?!{UID}$).*", "Bad", "an administrator"),
+    Sign("taint", "opt-operator.io/quarantined", UID, "Avoid", "us: a training suspects the machine"),
     Sign("taint", "aws-node-termination-handler/.*", ".*", "Leaving", "AWS termination handler: spot notices"),
     Sign("taint", "cloud.google.com/impending-node-termination", ".*", "Leaving", "GKE: the machine is taken back"),
     Sign("taint", "karpenter.sh/disrupt(ed|ion)", ".*", "Leaving", "Karpenter"),

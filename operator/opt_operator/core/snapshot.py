@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import Literal
 
 from opt_api.documents.plan import Plan
 from opt_api.resources import OPTTraining
@@ -22,18 +23,23 @@ class Settings:
     Attributes:
         trainer_image: For coordinator, hosts and evaluation, where the resource names none.
         dataprep_image: For data preparation, where the resource names none.
+        serving_image: For replicas, gates and gateways of served models, where the resource names none.
+        vllm_image: For replicas with `engine: vllm`, where the resource names none.
     """
 
     trainer_image: str
     dataprep_image: str
+    serving_image: str = ""
+    vllm_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One training."""
+    """One resource of ours: a training, or a served model."""
 
     namespace: str
     name: str
+    kind: Literal["OPTTraining", "OPTServe"] = "OPTTraining"
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

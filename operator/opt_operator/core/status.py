@@ -21,7 +21,6 @@ FRESH_INTERVALS = 3
 FRESH_AT_LEAST_S = 600.0
 MAX_HOSTS = 128
 SILENT_S = 5.0
-REFUSED = ("Quarantined", "Retired")
 MOVING: frozenset[Phase] = frozenset({"Preparing", "Queued", "Starting", "Running", "Recovering", "Evaluating"})
 UP: frozenset[Phase] = frozenset({"Running", "Evaluating", "Succeeded"})
 
@@ -97,16 +96,31 @@ def _reported(snapshot: Snapshot, report: CoordinatorReport) -> dict[str, Any]:
 
 
 def _hosts(snapshot: Snapshot, report: CoordinatorReport) -> tuple[HostStatus, ...]:
-    """Hosts that are not simply in use; machines that were refused once stay until the coordinator says otherwise."""
-    known = {agent.hardware for agent in report.agents}
-    kept = [h for h in snapshot.status.hosts if h.state in REFUSED and h.hardware not in known]
-    told = [
-        HostStatus(name=a.host, state=a.state, hardware=a.hardware[:256], reason=a.gone[:1024])
-        for a in report.agents
-        if a.state in ("Suspect", *REFUSED)
-    ]
-    names = {host.name for host in told}
-    return (*told, *(host for host in kept if host.name not in names))[:MAX_HOSTS]
+    """Hosts that are not simply in use: those the coordinator refuses first, by its ledger, then those it suspects."""
+    refused = [(one.names[-1], one.state, one.hardware, one.reason) for one in report.refused if one.names]
+    known = {hardware for _, _, hardware, _ in refused}
+    suspect = [(a.host, a.state, a.hardware, a.gone) for a in report.agents if a.state == "Suspect"]
+    told = [*refused, *(one for one in suspect if one[2] not in known)]
+    found = {
+        name: HostStatus.model_validate(
+            {"name": name, "state": state, "hardware": hardware[:256], "reason": reason[:1024],
+             "node": _seen_on(snapshot, name, hardware)}
+        )
+        for name, state, hardware, reason in told
+    }  # fmt: skip
+    return tuple(found.values())[:MAX_HOSTS]
+
+
+def _seen_on(snapshot: Snapshot, host: str, hardware: str) -> str:
+    """The node on which we saw the host's pod ourselves, if that node is that machine; as we wrote it, once it is gone.
+
+    A coordinator is a training's own program: its word alone must not reach a node that the training was never on.
+    """
+    pod = next((pod for pod in snapshot.hosts if pod.metadata.name == host), None)
+    node = (snapshot.nodes or {}).get(pod.spec.node_name) if pod else None
+    if node is not None and node.hardware == hardware:
+        return node.metadata.name
+    return next((h.node for h in snapshot.status.hosts if h.name == host and h.hardware == hardware), "")
 
 
 def _newly_verified(snapshot: Snapshot) -> bool:

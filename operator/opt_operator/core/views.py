@@ -182,6 +182,28 @@ class JobView(View):
         return next((c for c in self.status.conditions if c.type == kind and c.status == "True"), None)
 
 
+class DeploymentSpec(View):
+    """What of a Deployment's spec matters after it was made."""
+
+    replicas: int = 1
+
+
+class DeploymentStatus(View):
+    """What the Deployment controller says."""
+
+    replicas: int = 0
+    ready_replicas: int = 0
+    conditions: tuple[ObjectCondition, ...] = ()
+
+
+class DeploymentView(View):
+    """A Deployment."""
+
+    metadata: Meta
+    spec: DeploymentSpec = DeploymentSpec()
+    status: DeploymentStatus = DeploymentStatus()
+
+
 class Taint(View):
     """A node's taint."""
 
@@ -262,6 +284,15 @@ class Worker(View):
     ended: bool = False
 
 
+class Refused(View):
+    """A machine that may not join, by the coordinator's ledger."""
+
+    hardware: str
+    names: tuple[str, ...] = ()
+    state: Literal["Quarantined", "Retired"] = "Quarantined"
+    reason: str = ""
+
+
 class NewestCheckpoint(View):
     """The newest Verified checkpoint as the coordinator knows it."""
 
@@ -284,6 +315,7 @@ class CoordinatorReport(View):
     tokens_per_second: float | None = None
     workers: tuple[Worker, ...] = ()
     agents: tuple[Agent, ...] = ()
+    refused: tuple[Refused, ...] = ()
     newest_verified: NewestCheckpoint | None = None
     suspend: bool = False
     values: dict[str, Any] = Field(default_factory=dict)

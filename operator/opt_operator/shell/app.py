@@ -16,12 +16,14 @@ import structlog
 from opt_api.base import GROUP, VERSION
 from opt_operator.core.snapshot import Key, Settings
 from opt_operator.shell.apply import Applier
-from opt_operator.shell.cache import Cache, training_of
+from opt_operator.shell.cache import Cache, owner_of
+from opt_operator.shell.gateways import HttpGateways
 from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import SILENCE_S, AioKube
 from opt_operator.shell.lease import Lease
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.metrics import WATCH_SILENCE, serve
+from opt_operator.shell.quarantine import Quarantine
 from opt_operator.shell.queue import WorkQueue
 from opt_operator.shell.reports import HttpCoordinators
 from opt_operator.shell.writes import Writes
@@ -40,6 +42,7 @@ class Options:
     Attributes:
         namespaces: Those to watch; none for all.
         kubeconfig: None inside a cluster.
+        taint_nodes: Keep other pods off quarantined machines; needs the right to change nodes.
     """
 
     settings: Settings
@@ -49,6 +52,7 @@ class Options:
     lease_name: str
     metrics_port: int
     probe_port: int
+    taint_nodes: bool = False
 
 
 class Operator:
@@ -60,11 +64,16 @@ class Operator:
         self.queue = WorkQueue()
         self.cache = Cache(kube, options.namespaces, self._heard)
         self.coordinators = HttpCoordinators(self.cache, self.queue.add)
+        self.gateways = HttpGateways(self.cache, self.queue.add)
         self.lease = Lease(kube, options.lease_namespace, options.lease_name, identity)
         writes = Writes(self.cache)
-        self._gatherer = Gatherer(self.cache, self.coordinators, options.settings, lambda: datetime.now(UTC))
+        self._gatherer = Gatherer(
+            self.cache, self.coordinators, self.gateways, options.settings, lambda: datetime.now(UTC)
+        )
         applier = Applier(kube, self.coordinators, writes, identity, self.lease.valid)
         self.reconciler = Reconciler(self.queue, self._gatherer, applier, writes)
+        release = f"{options.lease_namespace}/{options.lease_name}"
+        self.quarantine = Quarantine(kube, self.cache, release, self.lease.valid)
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Work until told to stop (True), or until the lease is lost (False)."""
@@ -74,9 +83,11 @@ class Operator:
             for name, part in (
                 ("cache", self.cache.run()),
                 ("coordinators", self.coordinators.run()),
+                ("gateways", self.gateways.run()),
                 ("lead", self._lead()),
                 ("kopf", self._kopf()),
                 ("measure", self._measure()),
+                *([("quarantine", self.quarantine.run())] if self._options.taint_nodes else []),
             )
         ]
         stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -96,20 +107,33 @@ class Operator:
         await self.lease.held.wait()
         self._gatherer.apis = await self.kube.groups()
         log.info("leading", identity=self.lease.identity, transitions=self.lease.transitions)
-        for key in self.cache.trainings():
+        for key in self.cache.owners():
             self.queue.add(key)
         await self.reconciler.run(WORKERS)
 
     def _heard(self, kind: str, item: Any) -> None:
-        """Something changed: look at the training it belongs to, or at those that have pods on the node."""
-        key = training_of(kind, item)
+        """Something changed: look at the resource it belongs to, at who serves it, or at who has pods on the node."""
+        key = owner_of(kind, item)
         if key is not None:
             self.queue.add(key)
+            for follower in self._followers(item) if kind == "OPTTraining" else ():
+                self.queue.add(follower)
         elif kind == "Node":
             for pod in self.cache.stores["Pod"].objects.values():
-                owner = training_of("Pod", pod) if pod.spec.node_name == item.metadata.name else None
+                owner = owner_of("Pod", pod) if pod.spec.node_name == item.metadata.name else None
                 if owner is not None:
                     self.queue.add(owner)
+
+    def _followers(self, training: Any) -> list[Key]:
+        """Served models whose source is this training."""
+        meta = training.metadata
+        found = self.cache.stores["OPTServe"].objects.values()
+        source = [(serve.metadata, (serve.spec.get("source") or {}).get("training") or {}) for serve in found]
+        return [
+            Key(m.namespace, m.name, "OPTServe")
+            for m, followed in source
+            if m.namespace == meta.namespace and followed.get("name") == meta.name
+        ]
 
     async def _measure(self) -> None:
         while True:
@@ -146,6 +170,10 @@ def registry_of(operator: Operator) -> kopf.OperatorRegistry:
     @kopf.on.event(GROUP, VERSION, "opttrainings", registry=registry)
     async def heard(name: str, namespace: str | None, **_: Any) -> None:
         operator.queue.add(Key(namespace or "", name))
+
+    @kopf.on.event(GROUP, VERSION, "optserves", registry=registry)
+    async def heard_serve(name: str, namespace: str | None, **_: Any) -> None:
+        operator.queue.add(Key(namespace or "", name, "OPTServe"))
 
     @kopf.on.probe(id="operator", registry=registry)
     async def probe(**_: Any) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from typing import Any
 import structlog
 
 from opt_api.base import API_VERSION
+from opt_api.serving.status import OPTServeStatus
+from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core import names
 from opt_operator.core.actions import Apply, Create, Decision, Delete, Event, Tell
+from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.shell.kube import RESOURCES, ApiFault, Kube
 from opt_operator.shell.reports import Coordinators
@@ -24,6 +27,7 @@ SAME = ("rule", "done", "phase", "podAttempt")
 CONFLICT, GONE = 409, 404
 COMPONENT = "opt-operator"
 WATCHED = frozenset(RESOURCES) - {"Event", "Lease"}
+Seen = Snapshot | ServeSnapshot
 log = structlog.get_logger(__name__)
 
 
@@ -40,7 +44,7 @@ class Applier:
         self._kube, self._coordinators, self._writes = kube, coordinators, writes
         self._identity, self._may_write = identity, may_write
 
-    async def apply(self, snapshot: Snapshot, decision: Decision) -> bool:
+    async def apply(self, snapshot: Seen, decision: Decision) -> bool:
         """All of it; whether a status was written.
 
         Raises:
@@ -57,15 +61,15 @@ class Applier:
         meta = snapshot.resource.metadata
         document = {
             "apiVersion": API_VERSION,
-            "kind": "OPTTraining",
+            "kind": snapshot.key.kind,
             "metadata": {"name": meta.name, "namespace": meta.namespace, "resourceVersion": meta.resource_version},
             "status": decision.status.wire(),
         }
-        answer = await self._kube.apply("OPTTraining", document, "opt-status", "status")
-        self._writes.wrote(snapshot.key, "OPTTraining", answer)
+        answer = await self._kube.apply(snapshot.key.kind, document, "opt-status", "status")
+        self._writes.wrote(snapshot.key, snapshot.key.kind, answer)
         return True
 
-    async def _create(self, snapshot: Snapshot, action: Create) -> None:
+    async def _create(self, snapshot: Seen, action: Create) -> None:
         kind, meta = action.document["kind"], action.document["metadata"]
         try:
             answer = await self._kube.create(kind, action.document)
@@ -75,17 +79,17 @@ class Applier:
             answer = await self._kube.get(kind, meta["namespace"], meta["name"])
             owners = [owner["uid"] for owner in answer["metadata"].get("ownerReferences", [])]
             if snapshot.resource is None or snapshot.resource.metadata.uid not in owners:
-                what = f"{kind} {meta['name']} belongs to somebody else; delete it or name the training otherwise"
+                what = f"{kind} {meta['name']} is somebody else's; delete it or rename the {snapshot.key.kind}"
                 raise ApiFault(CONFLICT, what) from fault
         self._writes.wrote(snapshot.key, kind, answer)
         log.info("created", kind=kind, name=meta["name"], run=snapshot.key.name, namespace=snapshot.key.namespace)
 
-    async def _apply(self, snapshot: Snapshot, action: Apply) -> None:
+    async def _apply(self, snapshot: Seen, action: Apply) -> None:
         kind = action.document["kind"]
         answer = await self._kube.apply(kind, action.document, action.concern)
         self._writes.wrote(snapshot.key, kind, answer)
 
-    async def _delete(self, snapshot: Snapshot, action: Delete) -> None:
+    async def _delete(self, snapshot: Seen, action: Delete) -> None:
         try:
             await self._kube.delete(action.kind, snapshot.key.namespace, action.name, action.uid, action.grace_s)
         except ApiFault as fault:
@@ -95,12 +99,12 @@ class Applier:
         log.info("deleted", kind=action.kind, name=action.name, why=action.why, grace_s=action.grace_s,
                  run=snapshot.key.name, namespace=snapshot.key.namespace)  # fmt: skip
 
-    async def _tell(self, snapshot: Snapshot, action: Tell) -> None:
-        pod = snapshot.coordinator
+    async def _tell(self, snapshot: Seen, action: Tell) -> None:
+        pod = snapshot.coordinator if isinstance(snapshot, Snapshot) else None
         if pod is not None:
             await self._coordinators.tell(pod, action.path, action.body)
 
-    async def _event(self, snapshot: Snapshot, action: Event) -> None:
+    async def _event(self, snapshot: Seen, action: Event) -> None:
         if snapshot.resource is None:
             return
         meta, moment = snapshot.resource.metadata, snapshot.now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -109,7 +113,7 @@ class Applier:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{meta.name}.{mark}", "namespace": meta.namespace},
-            "regarding": {"apiVersion": API_VERSION, "kind": "OPTTraining", "name": meta.name,
+            "regarding": {"apiVersion": API_VERSION, "kind": snapshot.key.kind, "name": meta.name,
                           "namespace": meta.namespace, "uid": meta.uid},
             "reason": action.reason,
             "note": action.message,
@@ -125,12 +129,13 @@ class Applier:
             if fault.status != CONFLICT:
                 log.warning("an event was refused", reason=action.reason, fault=str(fault))
 
-    async def _remember(self, snapshot: Snapshot, decision: Decision) -> None:
+    async def _remember(self, snapshot: Seen, decision: Decision) -> None:
         """Keep the newest decisions where `kubectl opt why` finds them."""
-        if snapshot.resource is None or decision.rule == "deleting":
+        farewell = any(isinstance(one, Delete) and one.kind == snapshot.key.kind for one in decision.actions)
+        if snapshot.resource is None or decision.rule == "deleting" or farewell:
             return
         self._check()
-        name = names.why_map(snapshot.key.name)
+        name = names.why_map(snapshot.key.name, snapshot.key.kind)
         kept = snapshot.child("ConfigMap", name)
         entries = _entries(kept.document.get("data", {}).get("decisions", "[]") if kept else "[]")
         entry = _entry(snapshot, decision, self._identity)
@@ -138,11 +143,12 @@ class Applier:
             return
         entries = [*entries[-(KEPT - 1) :], entry]
         meta = snapshot.resource.metadata
-        owner = {"apiVersion": API_VERSION, "kind": "OPTTraining", "name": meta.name, "uid": meta.uid}
+        owner = {"apiVersion": API_VERSION, "kind": snapshot.key.kind, "name": meta.name, "uid": meta.uid}
+        labels = names.owned_by(snapshot.key.kind, meta.name)
         document = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": meta.namespace, "labels": names.common_labels(meta.name),
+            "metadata": {"name": name, "namespace": meta.namespace, "labels": labels,
                          "ownerReferences": [owner]},
             "data": {"decisions": json.dumps(entries, indent=0)},
         }  # fmt: skip
@@ -162,16 +168,23 @@ def _entries(text: str) -> list[dict[str, Any]]:
     return found if isinstance(found, list) else []
 
 
-def _entry(snapshot: Snapshot, decision: Decision, identity: str) -> dict[str, Any]:
+def _entry(snapshot: Seen, decision: Decision, identity: str) -> dict[str, Any]:
     return {
         "time": snapshot.now.isoformat(timespec="milliseconds"),
         "by": identity,
         "rule": decision.rule,
         "seen": list(decision.trace),
         "done": [describe(action) for action in decision.actions],
-        "phase": decision.status.phase if decision.status else snapshot.status.phase,
-        "podAttempt": decision.status.pod_attempt if decision.status else snapshot.status.pod_attempt,
+        "phase": (decision.status or snapshot.status).phase,
+        "podAttempt": _attempt(decision.status or snapshot.status),
     }
+
+
+def _attempt(status: OPTTrainingStatus | OPTServeStatus) -> int:
+    """Number that new pods carry; of a served model, that of its newest gate."""
+    if isinstance(status, OPTTrainingStatus):
+        return status.pod_attempt
+    return status.gate.number if status.gate else 0
 
 
 def describe(action: Any) -> str:
@@ -190,7 +203,7 @@ def describe(action: Any) -> str:
     return str(action)
 
 
-DO: dict[type, Callable[[Applier, Snapshot, Any], Awaitable[None]]] = {
+DO: dict[type, Callable[[Applier, Seen, Any], Awaitable[None]]] = {
     Create: Applier._create,
     Apply: Applier._apply,
     Delete: Applier._delete,

@@ -14,16 +14,19 @@ from pydantic import ValidationError
 
 from opt_operator.core import names
 from opt_operator.core.snapshot import Key
-from opt_operator.core.views import Child, JobView, NodeView, PodView, ResourceView, View
+from opt_operator.core.views import Child, DeploymentView, JobView, NodeView, PodView, ResourceView, View
 from opt_operator.shell.kube import ApiFault, Kube
 
 RETRY_S, RETRY_LIMIT_S = 0.5, 30.0
 FORBIDDEN_S = 60.0
 GONE_KEPT = 512
-VIEWS: Mapping[str, type[View]] = {"Pod": PodView, "Job": JobView, "Node": NodeView, "OPTTraining": ResourceView}
+VIEWS: Mapping[str, type[View]] = {
+    "Pod": PodView, "Job": JobView, "Node": NodeView, "Deployment": DeploymentView,
+    "OPTTraining": ResourceView, "OPTServe": ResourceView,
+}  # fmt: skip
 CHILDREN = ("ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget")
-KINDS = ("OPTTraining", "Pod", "Job", *CHILDREN, "Node")
-SELECTORS: Mapping[str, str] = {"OPTTraining": "", "Node": ""}
+KINDS = ("OPTTraining", "OPTServe", "Pod", "Job", "Deployment", *CHILDREN, "Node")
+SELECTORS: Mapping[str, str] = {"OPTTraining": "", "OPTServe": "", "Node": ""}
 Name = tuple[str, str]
 Heard = Callable[[str, Any], None]
 log = structlog.get_logger(__name__)
@@ -44,13 +47,13 @@ class Store:
 
     Attributes:
         objects: By namespace and name.
-        by_training: Names of a training's objects.
+        by_owner: Names of the objects of a resource of ours.
         gone: Uids of objects that were deleted lately.
     """
 
     kind: str
     objects: dict[Name, Any] = field(default_factory=dict)
-    by_training: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
+    by_owner: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
     gone: deque[str] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
 
     def put(self, item: Any) -> None:
@@ -60,29 +63,31 @@ class Store:
         if old is not None and newer(old.metadata.resource_version, item.metadata.resource_version):
             return
         self.objects[name] = item
-        if key := training_of(self.kind, item):
-            self.by_training[key].add(name)
+        if key := owner_of(self.kind, item):
+            self.by_owner[key].add(name)
 
     def drop(self, item: Any) -> None:
         """An object is gone."""
         name = (item.metadata.namespace, item.metadata.name)
         if self.objects.pop(name, None) is not None:
             self.gone.append(item.metadata.uid)
-        if key := training_of(self.kind, item):
-            self.by_training[key].discard(name)
+        if key := owner_of(self.kind, item):
+            self.by_owner[key].discard(name)
 
     def of(self, key: Key) -> tuple[Any, ...]:
-        """A training's objects."""
-        return tuple(self.objects[name] for name in sorted(self.by_training.get(key, ())) if name in self.objects)
+        """A resource's objects."""
+        return tuple(self.objects[name] for name in sorted(self.by_owner.get(key, ())) if name in self.objects)
 
 
-def training_of(kind: str, item: Any) -> Key | None:
-    """Which training an object belongs to; None for none."""
+def owner_of(kind: str, item: Any) -> Key | None:
+    """Which resource of ours an object belongs to; None for none."""
     meta = item.metadata
-    if kind == "OPTTraining":
-        return Key(meta.namespace, meta.name)
-    found = meta.labels.get(names.TRAINING)
-    return Key(meta.namespace, found) if found else None
+    if kind in names.OWNERS:
+        return Key(meta.namespace, meta.name, kind)  # type: ignore[arg-type]
+    for owner, label in names.OWNERS.items():
+        if found := meta.labels.get(label):
+            return Key(meta.namespace, found, owner)  # type: ignore[arg-type]
+    return None
 
 
 def newer(one: str, other: str) -> bool:
@@ -205,10 +210,14 @@ class Cache:
         return self.stores[kind].objects.get((namespace, name))
 
     def of(self, kind: str, key: Key) -> tuple[Any, ...]:
-        """A training's objects of one kind."""
+        """A resource's objects of one kind."""
         return self.stores[kind].of(key)
 
-    def trainings(self) -> set[Key]:
-        """Every training that there is, or of which anything is left."""
+    def owners(self) -> set[Key]:
+        """Every resource of ours that there is, or of which anything is left."""
         stores = [store for store in self.stores.values() if store.kind != "Node"]
-        return {key for store in stores for key, held in store.by_training.items() if held}
+        return {key for store in stores for key, held in store.by_owner.items() if held}
+
+    def trainings(self) -> set[Key]:
+        """Of those, the trainings."""
+        return {key for key in self.owners() if key.kind == "OPTTraining"}

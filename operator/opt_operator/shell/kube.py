@@ -18,7 +18,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from opt_operator.shell.metrics import WRITES
 
 Object = dict[str, Any]
-APPLY, JSON = "application/apply-patch+yaml", "application/json"
+APPLY, MERGE, JSON = "application/apply-patch+yaml", "application/merge-patch+json", "application/json"
 REQUEST_S, CONNECT_S = 15.0, 5.0
 WATCH_S = 240
 """The server ends a watch after so long; a new one goes on where it was."""
@@ -50,7 +50,9 @@ RESOURCES: Mapping[str, Resource] = {
     "Job": Resource("/apis/batch/v1", "jobs"),
     "NetworkPolicy": Resource("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Resource("/apis/policy/v1", "poddisruptionbudgets"),
+    "Deployment": Resource("/apis/apps/v1", "deployments"),
     "OPTTraining": Resource("/apis/opt-operator.io/v1alpha1", "opttrainings"),
+    "OPTServe": Resource("/apis/opt-operator.io/v1alpha1", "optserves"),
     "Event": Resource("/apis/events.k8s.io/v1", "events"),
     "Lease": Resource("/apis/coordination.k8s.io/v1", "leases"),
 }
@@ -84,6 +86,9 @@ class Kube(Protocol):
 
     async def apply(self, kind: str, document: Object, manager: str, sub: str = "") -> Object:
         """Server-side apply."""
+
+    async def merge(self, kind: str, document: Object, manager: str) -> Object:
+        """Change these fields of an object at the version it carries; lists are replaced whole."""
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None) -> None:
         """Delete exactly that object."""
@@ -185,6 +190,12 @@ class AioKube:
         path = RESOURCES[kind].path(meta["namespace"], meta["name"], sub)
         query = {"fieldManager": manager, "force": "true"}
         return await self._write("PATCH", kind, path, query, document, APPLY)
+
+    async def merge(self, kind: str, document: Object, manager: str) -> Object:
+        """Merge patch (RFC 7386)."""
+        meta = document["metadata"]
+        path = RESOURCES[kind].path(meta.get("namespace"), meta["name"])
+        return await self._write("PATCH", kind, path, {"fieldManager": manager}, document, MERGE)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None) -> None:
         """Delete exactly that object; children of a Job or a training follow in the background."""

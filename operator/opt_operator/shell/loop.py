@@ -7,13 +7,17 @@ import time
 
 import structlog
 
+from opt_operator.core.actions import Decision
 from opt_operator.core.decide import decide
-from opt_operator.core.snapshot import Key
+from opt_operator.core.serving.decide import decide as decide_serve
+from opt_operator.core.serving.snapshot import ServeSnapshot
+from opt_operator.core.snapshot import Key, Snapshot
 from opt_operator.shell.apply import Applier
 from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.metrics import RECONCILE, show
 from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.serve_metrics import show_serve
 from opt_operator.shell.writes import Writes
 
 UNSEEN_S = 0.05
@@ -23,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Looks at one training at a time, at several trainings at once."""
+    """Looks at one resource at a time in each of its workers."""
 
     def __init__(self, queue: WorkQueue, gatherer: Gatherer, applier: Applier, writes: Writes) -> None:
         self._queue, self._gatherer, self._applier, self._writes = queue, gatherer, applier, writes
@@ -62,8 +66,7 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         age = now - self._written.get(key, -1e9)
         snapshot = self._gatherer.snapshot(key, age, self._refused.get(key, ""))
-        show(snapshot)
-        decision = decide(snapshot)
+        decision = _decided(snapshot)
         if await self._applier.apply(snapshot, decision):
             self._written[key] = now
         if decision.actions:
@@ -78,3 +81,12 @@ class Reconciler:
             self._refused[key] = fault.message[:1000]
         wait = self._queue.failed(key, fault.retry_after_s)
         log.warning("refused", run=key.name, namespace=key.namespace, fault=str(fault), again_in_s=round(wait, 1))
+
+
+def _decided(snapshot: Snapshot | ServeSnapshot) -> Decision:
+    """Show the numbers and decide."""
+    if isinstance(snapshot, ServeSnapshot):
+        show_serve(snapshot)
+        return decide_serve(snapshot)
+    show(snapshot)
+    return decide(snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -95,6 +96,20 @@ class ModelApi:
 
         return self._written(f"apply {kind} {meta['name']} {manager}", act)
 
+    async def merge(self, kind: str, document: Object, manager: str) -> Object:
+        meta = document["metadata"]
+
+        def act() -> Object:
+            old = self._found(kind, meta.get("namespace", ""), meta["name"])
+            if old["metadata"]["resourceVersion"] != meta["resourceVersion"]:
+                raise ApiFault(409, "the object has been modified")
+            fresh = copied(old)
+            _merge(fresh, {key: value for key, value in document.items() if key != "metadata"})
+            _merge(fresh["metadata"].setdefault("annotations", {}), meta.get("annotations", {}))
+            return self.save(kind, fresh)
+
+        return self._written(f"merge {kind} {meta['name']} {manager}", act)
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str, grace_s: int | None) -> None:
         def act() -> Object:
             old = self._found(kind, namespace, name)
@@ -114,7 +129,7 @@ class ModelApi:
             raise ApiFault(409, f"{kind} {meta['name']} already exists")
         self._uids += 1
         fresh = copied(document)
-        fresh["metadata"] |= {"uid": f"uid-{self._uids}", "generation": 1, "creationTimestamp": self.stamp()}
+        fresh["metadata"] |= {"uid": str(uuid.UUID(int=self._uids)), "generation": 1, "creationTimestamp": self.stamp()}
         return self.save(kind, fresh, "ADDED")
 
     def save(self, kind: str, document: Object, what: str = "MODIFIED") -> Object:
@@ -185,7 +200,9 @@ class ModelApi:
 
 def _merge(target: Object, source: Object) -> None:
     for key, value in source.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict) and isinstance(target.get(key), dict):
             _merge(target[key], value)
         else:
             target[key] = copied(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opt_operator.core.snapshot import Key, Settings
@@ -14,32 +14,55 @@ from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.loop import Reconciler
+from opt_operator.shell.quarantine import Quarantine
 from opt_operator.shell.queue import WorkQueue
 from opt_operator.shell.writes import Writes
 from support.opmodel.api import Died, ModelApi, Object, copied
+from support.opmodel.meddling import meddle
 from support.opmodel.world import NS, World
 
 KEY = Key(NS, "small")
 SETTINGS = Settings("registry/trainer:1", "registry/dataprep:1")
 RELIST_EVERY = 30
+RIVAL_LAG = 3
 SEEN_ELSEWHERE = ("Pod", "Job", "Event", "Node", "OPTTraining")
 
 
 @dataclass
 class Perturbation:
-    """How the operator's view is spoilt.
+    """How the operator's view is spoilt, and its hand stayed.
 
     Attributes:
         lag: Events reach the cache so many ticks late.
         drop: Share of events that never come; the next list makes it good.
-        faults: Share of writes that are refused before they are done, and of answers that are lost after.
+        faults: Share of writes that are refused before they are done.
+        status: With which they are refused.
+        lost: Share of writes that are done while their answers never come: a server that is slow beyond the time limit.
+        outage: From this tick to that one the API server is away: no write, no list, no event.
+        refused: What is refused with 403 from the first tick of `when` to the last: beginnings of writes.
+        rival: From this tick to that one a second operator decides and writes as well, from an older view.
+        hand: From this tick to that one somebody edits and deletes children.
     """
 
     lag: int = 0
     drop: float = 0.0
     faults: float = 0.0
     status: int = 500
+    lost: float = 0.0
+    outage: tuple[int, int] = (0, 0)
+    refused: tuple[str, ...] = ()
+    when: tuple[int, int] = (0, 0)
+    rival: tuple[int, int] = (0, 0)
+    hand: tuple[int, int] = (0, 0)
     seed: int = 0
+
+    def away(self, tick: int) -> bool:
+        """Whether the API server is."""
+        return self.outage[0] <= tick < self.outage[1]
+
+    def chance(self, what: str, number: int, share: float) -> bool:
+        """Dice that fall the same way each time."""
+        return bool(share) and random.Random(f"{self.seed}{what}{number}").random() < share
 
 
 class Process:
@@ -51,9 +74,10 @@ class Process:
         api: Any = world.api
         self.cache = Cache(api, [], lambda *_: None)
         self.writes = Writes(self.cache)
-        gatherer = Gatherer(self.cache, world, SETTINGS, lambda: world.api.now)
+        gatherer = Gatherer(self.cache, world, world, SETTINGS, lambda: world.api.now)
         applier = Applier(api, world, self.writes, "operator-1", lambda: True)
         self.loop = Reconciler(WorkQueue(), gatherer, applier, self.writes)
+        self.quarantine = Quarantine(api, self.cache, "system/operator", lambda: True)
         self.position = 0
 
     async def start(self) -> None:
@@ -70,11 +94,14 @@ class Process:
                 await self.loop.reconcile(KEY)
             except ApiFault:
                 return
+            await self.quarantine.look()
             if len(self.world.api.history) == before:
                 return
 
     async def _hear(self) -> None:
         log = self.world.api.log
+        if self.trouble.away(self.world.clock):
+            return
         horizon = self.world.clock - self.trouble.lag
         while self.position < len(log) and self.world.api.ticks.get(self.position, 0) <= horizon:
             _, what, kind, document = log[self.position]
@@ -84,7 +111,7 @@ class Process:
             reflector = next((r for r in self.cache.reflectors if r.kind == kind), None)
             labels = document["metadata"].get("labels", {})
             managed = labels.get("app.kubernetes.io/managed-by") == "opt-operator"
-            if reflector is not None and (managed or kind in ("Node", "OPTTraining")):
+            if reflector is not None and (managed or kind in ("Node", "OPTTraining", "OPTServe")):
                 reflector._take(what, view_of(kind, copied(document)))
         if self.trouble.drop and self.world.clock % RELIST_EVERY == 0:
             await self.start()
@@ -99,8 +126,9 @@ class Run:
     ticks: int
     trouble: Perturbation = field(default_factory=Perturbation)
     die_at: int | None = None
-    die: str = "after"
     writes: int = 0
+    marks: dict[int, int] = field(default_factory=dict)
+    """Writes that had been made when a tick began."""
     deaths: int = 0
     doubled: list[str] = field(default_factory=list)
 
@@ -108,9 +136,16 @@ class Run:
         api = self.world.api
         api.before_write, api.after_write = self._before, self._after
         process = await self._born()
+        rival: Process | None = None
         for tick in range(self.ticks):
+            self.marks[tick] = self.writes
             self.script(self.world, tick)
+            if _within(tick, self.trouble.hand):
+                meddle(self.world, tick)
             self.world.tick()
+            if _within(tick, self.trouble.rival):
+                rival = rival or await self._born(RIVAL_LAG)
+                await rival.look()
             try:
                 await process.look()
             except Died:
@@ -119,22 +154,27 @@ class Run:
             self._check(tick)
         return self.world
 
-    async def _born(self) -> Process:
-        process = Process(self.world, self.trouble)
+    async def _born(self, lag: int = 0) -> Process:
+        process = Process(self.world, replace(self.trouble, lag=lag) if lag else self.trouble)
         await process.start()
         return process
 
     def _before(self, what: str) -> None:
-        if self.die == "before" and self.writes == self.die_at and not self.deaths:
-            raise Died
-        if self.trouble.faults and random.Random(f"{self.trouble.seed}{self.writes}").random() < self.trouble.faults:
+        trouble, tick = self.trouble, self.world.clock
+        if trouble.away(tick):
+            raise ApiFault(0, "nobody answers")
+        if _within(tick, trouble.when) and what.startswith(trouble.refused):
+            raise ApiFault(403, f"may not {what}")
+        if trouble.chance("refused", self.writes, trouble.faults):
             self.writes += 1
-            raise ApiFault(self.trouble.status, "no")
+            raise ApiFault(trouble.status, "no")
 
     def _after(self, what: str) -> None:
         self.writes += 1
-        if self.die == "after" and self.writes - 1 == self.die_at and not self.deaths:
+        if self.writes - 1 == self.die_at and not self.deaths:
             raise Died
+        if self.trouble.chance("lost", self.writes, self.trouble.lost):
+            raise ApiFault(0, "no answer in time")
 
     def _check(self, tick: int) -> None:
         """No place is held by two pods that can both work, and no two coordinators of one number."""
@@ -153,6 +193,10 @@ class Run:
         leaving = node.get("spec", {}).get("unschedulable", False)
         ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
         return not (where in self.world.lost or leaving or ended or "deletionTimestamp" in pod["metadata"])
+
+
+def _within(tick: int, span: tuple[int, int]) -> bool:
+    return span[0] <= tick < span[1]
 
 
 def play(run: Run) -> World:
@@ -178,6 +222,7 @@ def end_of(world: World) -> dict[str, Any]:
         "conditions": {c["type"]: c["status"] for c in status.get("conditions", [])},
         "pods": pods,
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
+        "tainted": [n["metadata"]["name"] for n in api.of("Node") if n["spec"].get("taints")],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
         "run": (world.journal.phase, len(world.journal.gang), world.journal.suspend),
     }

@@ -65,10 +65,35 @@ def drain(world: World, tick: int) -> None:
         world.api.edit("Node", "", _node_of(world, 1), lambda n: n["spec"].update(unschedulable=True))
 
 
+def spot(world: World, tick: int) -> None:
+    create(world, tick)
+    if tick == 28:
+        notice = {"key": "aws-node-termination-handler/spot-itn", "value": "x", "effect": "NoSchedule"}
+        world.api.edit("Node", "", _node_of(world, 1), lambda n: n["spec"].update(taints=[notice]))
+
+
+def out_of_memory(world: World, tick: int) -> None:
+    create(world, tick)
+    if tick == 28:
+        world.end(_host_in(world, 0), 137, reason="OOMKilled")
+
+
+def finish_and_go(world: World, tick: int) -> None:
+    world.total_steps = 6
+    if tick == 1:
+        submit(world, ttlSecondsAfterFinished=10)
+
+
 def crash(world: World, tick: int) -> None:
     create(world, tick)
     if tick == 28:
         world.end(_host_in(world, 0), 1, "an error of its own")
+
+
+def bad_machine(world: World, tick: int) -> None:
+    create(world, tick)
+    if tick == 28:
+        world.condemn(_host_in(world, 0))
 
 
 def suspend(world: World, tick: int) -> None:
@@ -135,6 +160,8 @@ class Scenario:
     script: Script
     ticks: int
     end: dict[str, Any]
+    event: int = 0
+    """Tick of what is special about it; until then it goes as in any other."""
 
 
 HOSTS = ["coordinator-", "gang-0", "gang-1", "spare-2"]
@@ -142,23 +169,27 @@ RUNNING = {"phase": "Running", "run": ("running", 2, False)}
 SCENARIOS: dict[str, Scenario] = {
     "create": Scenario(create, 32, {**RUNNING, "pods": HOSTS}),
     "finish": Scenario(finish, 50, {"phase": "Succeeded", "pods": []}),
-    "node-loss": Scenario(node_loss, 55, RUNNING),
-    "coordinator-loss": Scenario(coordinator_loss, 60, RUNNING),
-    "two-losses": Scenario(two_losses, 70, RUNNING),
-    "drain": Scenario(drain, 48, RUNNING),
-    "crash": Scenario(crash, 50, RUNNING),
-    "suspend": Scenario(suspend, 42, {"phase": "Suspended", "pods": []}),
-    "resume": Scenario(resume, 65, RUNNING),
-    "live-change": Scenario(live_change, 40, {**RUNNING, "pods": HOSTS}),
-    "delete": Scenario(delete, 36, {"there": False, "pods": [], "jobs": [], "others": []}),
-    "disaster": Scenario(disaster, 55, {**RUNNING, "pods": HOSTS}),
+    "node-loss": Scenario(node_loss, 55, RUNNING, event=28),
+    "coordinator-loss": Scenario(coordinator_loss, 60, RUNNING, event=28),
+    "two-losses": Scenario(two_losses, 70, RUNNING, event=28),
+    "drain": Scenario(drain, 48, RUNNING, event=28),
+    "spot": Scenario(spot, 48, RUNNING, event=28),
+    "out-of-memory": Scenario(out_of_memory, 50, RUNNING, event=28),
+    "ttl": Scenario(finish_and_go, 60, {"there": False, "pods": [], "jobs": [], "others": []}, event=20),
+    "crash": Scenario(crash, 50, RUNNING, event=28),
+    "bad-machine": Scenario(bad_machine, 62, {**RUNNING, "jobs": [], "tainted": []}, event=28),
+    "suspend": Scenario(suspend, 42, {"phase": "Suspended", "pods": []}, event=28),
+    "resume": Scenario(resume, 65, RUNNING, event=28),
+    "live-change": Scenario(live_change, 40, {**RUNNING, "pods": HOSTS}, event=28),
+    "delete": Scenario(delete, 36, {"there": False, "pods": [], "jobs": [], "others": []}, event=28),
+    "disaster": Scenario(disaster, 55, {**RUNNING, "pods": HOSTS}, event=28),
     "bad-data": Scenario(bad_data, 24, {"phase": "Failed", "pods": []}),
     "flaky-data": Scenario(flaky_data, 45, {**RUNNING, "pods": HOSTS}),
 }
 
 
-def run_of(name: str, trouble: Perturbation | None = None, die_at: int | None = None, die: str = "after") -> Run:
+def run_of(name: str, trouble: Perturbation | None = None, die_at: int | None = None) -> Run:
     """A run of a scenario in a new world; more time where there is trouble."""
     scenario = SCENARIOS[name]
     extra = 60 if trouble else 12 if die_at is not None else 0
-    return Run(fresh(), scenario.script, scenario.ticks + extra, trouble or Perturbation(), die_at, die)
+    return Run(fresh(), scenario.script, scenario.ticks + extra, trouble or Perturbation(), die_at)

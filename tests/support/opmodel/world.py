@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from opt_api.documents.preparation_report import PreparationReport
+from opt_operator.core.serving.views import GatewayReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from support.opmodel.api import ModelApi, Object, copied
@@ -34,6 +35,8 @@ class Journal:
     gang: tuple[str, ...] = ()
     values: dict[str, Any] = field(default_factory=dict)
     dataset: bool = False
+    refused: dict[str, str] = field(default_factory=dict)
+    """Machines that may not join, and the host that each was."""
 
 
 @dataclass
@@ -46,6 +49,7 @@ class World:
     journal: Journal = field(default_factory=Journal)
     lost: dict[str, int] = field(default_factory=dict)
     heard: dict[str, int] = field(default_factory=dict)
+    machines: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     fail_stage: dict[str, int] = field(default_factory=dict)
     clock: int = 0
@@ -101,15 +105,11 @@ class World:
         return bool(pod["metadata"].get("annotations", {}).get("opt-operator.io/hardware"))
 
     def _schedule(self, pod: Object) -> None:
-        terms = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
-        avoid = str(terms)
         taken = [other["spec"].get("nodeName") for other in self.api.of("Pod") if _holds_a_place(other)]
         free = [
             n["metadata"]["name"]
             for n in self.api.of("Node")
-            if n["metadata"]["name"] not in self.lost
-            and not n["spec"].get("unschedulable")
-            and f"'{n['metadata']['name']}'" not in avoid
+            if n["metadata"]["name"] not in self.lost and not n["spec"].get("unschedulable") and _may_be_on(pod, n)
         ]
         is_host = "opt-operator.io/slot" in pod["metadata"]["labels"]
         free = [name for name in free if not is_host or name not in taken]
@@ -122,10 +122,15 @@ class World:
     def _set(self, pod: Object, **status: Any) -> None:
         self.api.edit("Pod", NS, pod["metadata"]["name"], lambda p: p.setdefault("status", {}).update(status))
 
-    def end(self, name: str, code: int, message: str = "") -> None:
+    def end(self, name: str, code: int, message: str = "", reason: str = "Error") -> None:
         """A container of a pod ends."""
         phase = "Succeeded" if code == 0 else "Failed"
-        end = {"exitCode": code, "message": message, "finishedAt": self.api.stamp()}
+        end = {
+            "exitCode": code,
+            "message": message,
+            "reason": reason if code else "Completed",
+            "finishedAt": self.api.stamp(),
+        }
         states = [{"name": "main", "state": {"terminated": end}}]
         update = {"phase": phase, "containerStatuses": states}
         self.api.edit("Pod", NS, name, lambda p: p.setdefault("status", {}).update(update))
@@ -148,6 +153,8 @@ class World:
         if found.get("status", {}).get("phase") != "Running":
             return
         stage = job["metadata"]["labels"].get("opt-operator.io/stage", "evaluation")
+        if job["metadata"]["labels"]["opt-operator.io/role"] == "burn-in":
+            stage = "burn-in"
         code = self.fail_stage.get(stage, 0)
         if code == 69:
             del self.fail_stage[stage]
@@ -172,7 +179,7 @@ class World:
     def _coordinate(self) -> None:
         for pod in self._hosts():
             if pod["spec"]["nodeName"] not in self.lost:
-                self.heard[pod["metadata"]["name"]] = self.clock
+                self._hear(pod["metadata"])
         leader = self.coordinator()
         if leader is None:
             return
@@ -186,6 +193,18 @@ class World:
             self._step(good)
         elif len(good) >= self.hosts and (j.phase == "none" or j.paused_for in ("Suspended", "SparesSpent")):
             j.phase, j.paused_for, j.attempt, j.gang = "running", None, j.attempt + 1, tuple(good[: self.hosts])
+
+    def _hear(self, meta: Object) -> None:
+        """A refused machine's agent is sent away, under whatever name it comes."""
+        self.machines[meta["name"]] = meta["annotations"]["opt-operator.io/hardware"]
+        if self.machines[meta["name"]] in self.journal.refused:
+            self.end(meta["name"], 0)
+        else:
+            self.heard[meta["name"]] = self.clock
+
+    def condemn(self, host: str) -> None:
+        """The coordinator has had enough of the machine behind a host."""
+        self.journal.refused[self.machines[host]] = host
 
     def _step(self, good: list[str]) -> None:
         j = self.journal
@@ -214,7 +233,7 @@ class World:
         pod = self.api.objects.get(("Pod", NS, host))
         on_living = pod is not None and pod["spec"].get("nodeName") not in self.lost
         vanished = pod is None and not self.was_on_lost(host)
-        return on_living or vanished or host in self.gone
+        return on_living or vanished or host in self.gone or self.machines.get(host) in self.journal.refused
 
     def was_on_lost(self, host: str) -> bool:
         last = [d for _, _, kind, d in self.api.log if kind == "Pod" and d["metadata"]["name"] == host]
@@ -250,7 +269,7 @@ class World:
             return None
         j = self.journal
         agents = [
-            {"host": name, "hardware": f"hw-{name}", "silentSeconds": float(self.clock - at),
+            {"host": name, "hardware": self.machines[name], "silentSeconds": float(self.clock - at),
              "gone": self.gone.get(name, ""),
              "state": "Suspect" if name in self.gone else "InUse" if name in j.gang else "Spare"}
             for name, at in sorted(self.heard.items())
@@ -261,7 +280,11 @@ class World:
             "run": "small", "phase": j.phase, "pausedFor": j.paused_for, "attempt": j.attempt,
             "restarts": max(j.attempt - 1, 0), "step": j.step, "totalSteps": self.total_steps, "loss": 2.0,
             "agents": agents, "workers": workers, "suspend": j.suspend, "values": j.values,
+            "refused": [{"hardware": machine, "names": [host], "reason": "ECC"} for machine, host in j.refused.items()],
         })  # fmt: skip
+
+    def reports(self, key: Key) -> Mapping[str, GatewayReport]:
+        return {}
 
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         self.api.before_write(f"tell {path}")
@@ -279,6 +302,8 @@ class World:
             j.suspend = True
         elif path == "/resume":
             j.suspend = False
+        elif path == "/pardon":
+            j.refused.pop(body["hardware"], None)
         elif path == "/live-change":
             names = {"optimisation.learningRate": "learningRate", "optimisation.clip": "clip"}
             j.values |= {names[name]: value for name, value in body["fields"].items()}
@@ -287,3 +312,14 @@ class World:
 def _holds_a_place(pod: Object) -> bool:
     going, ended = "deletionTimestamp" in pod["metadata"], pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return "opt-operator.io/slot" in pod["metadata"]["labels"] and not going and not ended
+
+
+def _may_be_on(pod: Object, node: Object) -> bool:
+    """Whether affinity and taints let a pod onto a node."""
+    name, tolerated = node["metadata"]["name"], {t["key"] for t in pod["spec"].get("tolerations", [])}
+    if any(taint["key"] not in tolerated for taint in node["spec"].get("taints", [])):
+        return False
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", [])
+    wants = [one for term in terms for one in (*term.get("matchExpressions", []), *term.get("matchFields", []))]
+    return all((name in one["values"]) == (one["operator"] == "In") for one in wants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from opt_api.documents.keys import manifest_key
+from opt_api.documents.keys import manifest_key, served_prefix
 from opt_store import Store
 from opt_trainer.checkpoint.catalog import Found, catalog, loadable
 from opt_trainer.checkpoint.job import RetentionPolicy
@@ -14,8 +14,9 @@ def doomed(found: Sequence[Found], attempt: int, policy: RetentionPolicy) -> lis
     """What goes, of checkpoints listed newest first. Pure.
 
     The last `keep_last` loadable ones stay, and those at multiples of `keep_every_steps`, at pinned steps, and with a
-    Pinned or KnownGood mark. Poisoned ones stay as evidence until `keep_last` newer loadable ones exist. What killed
-    saves of earlier attempts left goes; what lies there without a manifest from this attempt may still be written to.
+    Pinned, KnownGood or Served mark. Poisoned ones stay as evidence until `keep_last` newer loadable ones exist. What
+    killed saves of earlier attempts left goes; what lies there without a manifest from this attempt may still be
+    written to.
     """
     good = loadable(found)
     recent = good[: policy.retention.keep_last]
@@ -38,6 +39,7 @@ def _kept_for_good(f: Found, policy: RetentionPolicy) -> bool:
         or (every is not None and f.step % every == 0)
         or f.marked("Pinned")
         or f.marked("KnownGood")
+        or any(key.startswith(served_prefix(f.prefix)) for key in f.keys)
     )
 
 

@@ -23,23 +23,25 @@ NODE_LOST_S, NODE_UNWELL_S = 30, 60
 
 @dataclass(frozen=True)
 class Parent:
-    """The training that an object belongs to.
+    """The resource that an object belongs to.
 
     Attributes:
         name, namespace, uid: Of the resource.
         pods: Its pod settings.
+        kind: Of the resource.
     """
 
     name: str
     namespace: str
     uid: str
     pods: PodSpec = field(default_factory=PodSpec)
+    kind: str = "OPTTraining"
 
     def owner(self) -> Object:
         """The owner reference; deletion of the owner is never held up by a child."""
         return {
             "apiVersion": API_VERSION,
-            "kind": "OPTTraining",
+            "kind": self.kind,
             "name": self.name,
             "uid": self.uid,
             "controller": True,
@@ -51,7 +53,7 @@ class Parent:
         return {
             "name": name,
             "namespace": self.namespace,
-            "labels": {**(labels or names.common_labels(self.name))},
+            "labels": {**(labels or names.owned_by(self.kind, self.name))},
             "ownerReferences": [self.owner()],
             **more,
         }
@@ -98,12 +100,21 @@ def container(name: str, image: str, parent: Parent, command: Sequence[str], **m
 
 
 def pod_spec(parent: Parent, plan: Plan, containers: Sequence[Object], amounts: Amounts, **more: Any) -> Object:
-    """A pod without token, with a read-only root, its own /tmp and /dev/shm, the plan and the store."""
+    """A pod of a training: with the plan and the store."""
+    volumes = [
+        *scratch_volumes(amounts),
+        {"name": "plan", "configMap": {"name": names.plan_map(parent.name, plan.digest())}},
+        *store_volumes(plan.storage),
+    ]
+    return restricted(parent, containers, volumes, restartPolicy="Never", **more)
+
+
+def restricted(parent: Parent, containers: Sequence[Object], volumes: Sequence[Object], **more: Any) -> Object:
+    """A pod without token, with a read-only root, that passes Pod Security `restricted`."""
     pods = parent.pods
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "restartPolicy": "Never",
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -113,7 +124,7 @@ def pod_spec(parent: Parent, plan: Plan, containers: Sequence[Object], amounts: 
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": list(containers),
-        "volumes": _volumes(parent, plan, amounts),
+        "volumes": list(volumes),
         "nodeSelector": dict(pods.node_selector),
         "tolerations": [*(t.wire() for t in pods.tolerations), *_tolerations()],
         **(
@@ -142,12 +153,11 @@ def env(parent: Parent, *ours: tuple[str, str], fields: Sequence[tuple[str, str]
     return [*({"name": name, "value": value} for name, value in literals.items()), *taken]
 
 
-def _volumes(parent: Parent, plan: Plan, amounts: Amounts) -> list[Object]:
+def scratch_volumes(amounts: Amounts) -> list[Object]:
+    """A pod's own /tmp and /dev/shm."""
     return [
         {"name": "tmp", "emptyDir": {"sizeLimit": amounts.ephemeral_storage}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": amounts.shared_memory}},
-        {"name": "plan", "configMap": {"name": names.plan_map(parent.name, plan.digest())}},
-        *store_volumes(plan.storage),
     ]
 
 

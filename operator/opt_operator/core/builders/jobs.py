@@ -17,6 +17,10 @@ RETRIES = 3
 HOPELESS = tuple(EXIT_CODES[cause] for cause, again in RETRYABLE.items() if not again and cause != "Completed")
 """Exit codes after which the same again would end the same."""
 PLAN_STAGE = "plan"
+BURN_IN_TIMES = 3
+"""A machine that was suspected is loaded so many times longer than one that is new."""
+BURN_IN_PATIENCE_S = 1800
+"""Beyond that: for the image to come, for room on the node, and for a machine that is slow to admit it."""
 
 
 def plan_job(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
@@ -40,6 +44,24 @@ def evaluation_job(parent: Parent, plan: Plan, image: str, attempt: int, dataset
     labels = names.pod_labels(parent.name, "evaluation", attempt)
     name = names.evaluation_job(parent.name, attempt)
     return _document(parent, plan, image, name, labels, command, completions=1, amounts=host_amounts(parent, plan))
+
+
+def burn_in_job(parent: Parent, plan: Plan, image: str, attempt: int, node: str, hardware: str) -> Object:
+    """Loads one quarantined machine, on its node and no other, longer than a host is before it joins."""
+    seconds = BURN_IN_TIMES * plan.resilience.host_checks.seconds
+    command = ["python3", "-m", "opt_runtime.checks", "--seconds", str(seconds), "--directory", "/tmp/opt",  # noqa: S108
+               "--report", "/dev/termination-log"]  # fmt: skip
+    labels = {**names.pod_labels(parent.name, "burn-in", attempt), names.MACHINE: names.machine(hardware)}
+    name = names.burn_in_job(parent.name, hardware)
+    made = _document(parent, plan, image, name, labels, command, completions=1, amounts=host_amounts(parent, plan))
+    made["spec"] |= {"backoffLimitPerIndex": 0, "activeDeadlineSeconds": seconds + BURN_IN_PATIENCE_S}
+    here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    spec = made["spec"]["template"]["spec"]
+    spec["affinity"] = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [here]}}
+    }
+    spec["tolerations"].append({"key": names.QUARANTINED, "operator": "Exists"})
+    return made
 
 
 def suspended(namespace: str, name: str, *, suspend: bool) -> Object:

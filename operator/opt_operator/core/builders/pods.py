@@ -70,6 +70,7 @@ def host(parent: Parent, plan: Plan, image: str, attempt: int, slot: int, datase
         "--hardware", "$(OPT_HARDWARE)", "--domain", "$(OPT_DOMAIN)", "--directory", "/tmp/opt",  # noqa: S108
         "--coordinator", f"{service}:{COORDINATOR_PORT}", "--entry", ENTRY,
         "--workers", str(plan.layout.devices_per_host), "--listen", f"$(POD_IP):{AGENT_PORT}",
+        *_checks(parent, plan, shared=not where.alone),
     ]  # fmt: skip
     wait = container(
         "identity", image, parent, ["sh", "-c", f"until [ -s {IDENTITY}/hardware ]; do sleep 0.1; done"],
@@ -98,6 +99,16 @@ def role(namespace: str, pod: str, name: names.Role) -> Object:
     """The role label, after the coordinator took a spare into the gang or let a host go."""
     return {"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": pod, "namespace": namespace, "labels": {names.ROLE: name}}}  # fmt: skip
+
+
+def _checks(parent: Parent, plan: Plan, *, shared: bool) -> list[str]:
+    """How a host is burned in before it may train; where hosts may share a machine, speeds say nothing of it."""
+    checks = plan.resilience.host_checks
+    if not checks.enabled:
+        return []
+    partner = f"{names.coordinator_service(parent.name)}:{RENDEZVOUS_PORT}"
+    load = ["--check-seconds", str(checks.seconds), "--check-with", partner]
+    return [*load, "--shared-machine"] if shared else load
 
 
 def host_amounts(parent: Parent, plan: Plan) -> Amounts:

@@ -11,6 +11,7 @@ from opt_operator.core.builders import pods
 from opt_operator.core.conditions import Said, Type, said
 from opt_operator.core.diagnosis import Finding
 from opt_operator.core.plans import change, wishes
+from opt_operator.core.rules.burn_in import burn_in
 from opt_operator.core.rules.places import COORDINATOR, Places, places_of, removals
 from opt_operator.core.rules.surroundings import surroundings
 from opt_operator.core.rules.verdict import LATER_S, SOON_S, Case, Verdict, intend
@@ -35,7 +36,7 @@ def run(case: Case) -> Verdict:
     if empty:
         return _fill(case, places, empty, told)
     closed: dict[str, Any] = {"intent": None} if case.snapshot.status.intent else {}
-    actions = (*surroundings(case, places), *removals(places), *told, *change_actions)
+    actions = (*surroundings(case, places), *removals(places), *told, *change_actions, *burn_in(case))
     phase, reason, message = _state(case, places)
     wait = STEADY_S if phase in ("Running", "Queued") and not actions else SOON_S
     return Verdict(phase, reason, message, actions, {**update, **closed}, _conditions(case, places), wait)

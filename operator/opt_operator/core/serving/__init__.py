@@ -1,0 +1,1 @@
+"""What is decided for a served model: snapshot, policies, rules. Pure."""

@@ -1,0 +1,124 @@
+"""What gateways say: polled, remembered for a moment, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+from pydantic import ValidationError
+
+from opt_operator.core.serving.builders.gateway import ADMIN_PORT
+from opt_operator.core.serving.views import GatewayReport
+from opt_operator.core.snapshot import Key
+from opt_operator.core.views import PodView
+from opt_operator.shell.cache import Cache
+
+POLL_S, POLL_LIMIT_S = 1.0, 15.0
+STALE_S = 5.0
+TIMEOUT = aiohttp.ClientTimeout(total=2.0, sock_connect=1.0)
+
+
+class Gateways(Protocol):
+    """How gateways are heard."""
+
+    def reports(self, key: Key) -> Mapping[str, GatewayReport]:
+        """The newest word of each gateway by pod, without old ones."""
+
+
+@dataclass
+class Heard:
+    """One gateway's last word."""
+
+    key: Key
+    report: GatewayReport
+    at_s: float
+
+
+class HttpGateways:
+    """Polls the gateways of all served models.
+
+    Args:
+        cache: Knows their pods.
+        changed: Called with a served model whose gateway says something new.
+    """
+
+    def __init__(self, cache: Cache, changed: Callable[[Key], None]) -> None:
+        self._cache, self._changed = cache, changed
+        self._heard: dict[str, Heard] = {}
+        self._next: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        self._busy: set[str] = set()
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(0.1)
+                for key, pod in self._due():
+                    self._busy.add(pod.metadata.uid)
+                    group.create_task(self._poll(session, key, pod))
+
+    def reports(self, key: Key) -> Mapping[str, GatewayReport]:
+        """The newest word of each gateway by pod, without old ones."""
+        now = self._now()
+        pods = {pod.metadata.uid: pod.metadata.name for pod in gateways_of(self._cache, key)}
+        found = {uid: self._heard.get(uid) for uid in pods}
+        return {pods[uid]: heard.report for uid, heard in found.items() if heard and now - heard.at_s <= STALE_S}
+
+    def _due(self) -> list[tuple[Key, PodView]]:
+        now = self._now()
+        known = [(key, pod) for key in self._cache.owners() if key.kind == "OPTServe"
+                 for pod in gateways_of(self._cache, key)]  # fmt: skip
+        self._forget({pod.metadata.uid for _, pod in known})
+        due = [
+            (k, p) for k, p in known if p.metadata.uid not in self._busy and self._next.get(p.metadata.uid, 0) <= now
+        ]
+        self._next |= {pod.metadata.uid: now + POLL_S for _, pod in due}
+        return due
+
+    def _forget(self, there: set[str]) -> None:
+        for kept in (self._heard, self._next, self._failures):
+            for uid in set(kept) - there:
+                del kept[uid]  # type: ignore[attr-defined]
+
+    async def _poll(self, session: aiohttp.ClientSession, key: Key, pod: PodView) -> None:
+        uid = pod.metadata.uid
+        try:
+            async with session.get(_url(pod)) as answer:
+                report = GatewayReport.model_validate(json.loads(await answer.text()))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError):
+            self._failures[uid] = min(self._failures.get(uid, 0) + 1, 8)
+            self._next[uid] = self._now() + min(POLL_S * 2 ** (self._failures[uid] - 1), POLL_LIMIT_S)
+            return
+        finally:
+            self._busy.discard(uid)
+        self._failures.pop(uid, None)
+        before = self._heard.get(uid)
+        self._heard[uid] = Heard(key, report, self._now())
+        if before is None or signature(before.report) != signature(report):
+            self._changed(key)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def signature(report: GatewayReport) -> tuple[Any, ...]:
+    """What of a report calls for a new decision."""
+    failures = tuple((name, count.failures) for name, count in sorted(report.revisions.items()))
+    return report.generation, report.held > 0, report.in_flight, failures, tuple(sorted(report.endpoints.items()))
+
+
+def gateways_of(cache: Cache, key: Key) -> list[PodView]:
+    """Gateway pods that can be asked."""
+    pods = [pod for pod in cache.of("Pod", key) if pod.role == "gateway"]
+    return [pod for pod in pods if pod.status.pod_ip and not pod.ended and pod.status.phase == "Running"]
+
+
+def _url(pod: PodView) -> str:
+    address = pod.status.pod_ip
+    return f"http://{f'[{address}]' if ':' in address else address}:{ADMIN_PORT}/status"
