@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -135,6 +137,21 @@ class Plan(Document):
     until: Until
     skip_batches: Annotated[tuple[BatchRange, ...], Field(max_length=256)] = ()
     min_learning_rate_ratio: Fraction
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """Canonical JSON: asked for many times of a plan that never changes."""
+        return super().to_bytes()
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON of the plan."""
+        return self.canonical
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which does not take over what was worked out of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("canonical", None)
+        return copied
 
     @property
     def tokens_per_step(self) -> int:

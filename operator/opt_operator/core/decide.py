@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core.actions import Action, Decision, Delete, Event
-from opt_operator.core.diagnosis import diagnose
+from opt_operator.core.diagnosis import diagnose, findings
 from opt_operator.core.phases import allowed
 from opt_operator.core.plans import plan_in_force
 from opt_operator.core.rules.finish import complete, over
@@ -26,6 +26,7 @@ STAGES: tuple[tuple[str, CaseRule], ...] = (
     ("run", run),
 )
 """What a training that can run is asked, in this order."""
+TOLD_ALONE, TOLD_NAMES = 8, 32
 WARNINGS = ("Recovering", "Paused", "Failed")
 
 
@@ -100,7 +101,7 @@ def _trace(snapshot: Snapshot, rule: str, verdict: Verdict) -> tuple[str, ...]:
     seen = [
         f"status: phase {status.phase}, pod attempt {status.pod_attempt}, intent {intent}",
         f"coordinator: {f'{report.phase}, attempt {report.attempt}, step {report.step}' if report else 'not heard'}",
-        *(_told(snapshot, pod) for pod in (*snapshot.coordinators, *snapshot.hosts)),
+        *_pods(snapshot),
         *(f"Job {j.metadata.name}: {j.status.succeeded} succeeded, {j.status.failed} failed" for j in snapshot.jobs),
     ]
     if not allowed(status.phase, verdict.phase):
@@ -108,9 +109,20 @@ def _trace(snapshot: Snapshot, rule: str, verdict: Verdict) -> tuple[str, ...]:
     return (*seen, f"rule {rule}: {verdict.phase}, {verdict.reason}: {verdict.message}")
 
 
-def _told(snapshot: Snapshot, pod: PodView) -> str:
-    finding = diagnose(snapshot, pod)
-    return f"{finding.symptom} ({finding.policy.treatment}): {finding.words}"
+def _pods(snapshot: Snapshot) -> tuple[str, ...]:
+    """What is the matter with each pod; many of one symptom share a line, as a large gang would fill the record."""
+    found = findings(snapshot, (*snapshot.coordinators, *snapshot.hosts))
+    told: list[str] = []
+    for symptom in dict.fromkeys(finding.symptom for finding in found):
+        alike = [finding for finding in found if finding.symptom == symptom]
+        head = f"{symptom} ({alike[0].policy.treatment})"
+        if len(alike) > TOLD_ALONE:
+            names = ", ".join(finding.name.removeprefix(f"{snapshot.meta_name}-") for finding in alike[:TOLD_NAMES])
+            more = f" and {len(alike) - TOLD_NAMES} more" if len(alike) > TOLD_NAMES else ""
+            told.append(f"{head}, {len(alike)} pods ({names}{more}): {alike[0].words}")
+        else:
+            told += [f"{head}: {finding.words}" for finding in alike]
+    return tuple(told)
 
 
 def _force(pod: PodView) -> Delete:

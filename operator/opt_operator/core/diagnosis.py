@@ -48,11 +48,12 @@ class Finding:
 
 def diagnose(snapshot: Snapshot, pod: PodView) -> Finding:
     """The symptom of one pod: that it is going weighs most, then that it ended, then its node, then itself."""
-    for look in (_going, _ended, _node, _pending):
-        found = look(snapshot, pod)
-        if found is not None:
-            return found
-    return _running(snapshot, pod)
+    known: Finding | None = snapshot.known.get(id(pod))
+    if known is None:
+        looks = (_going, _ended, _node, _pending)
+        known = next((found for look in looks if (found := look(snapshot, pod))), None) or _running(snapshot, pod)
+        snapshot.known[id(pod)] = known  # the finding holds the pod, so that nobody else gets its identity
+    return known
 
 
 def findings(snapshot: Snapshot, pods: tuple[PodView, ...]) -> tuple[Finding, ...]:

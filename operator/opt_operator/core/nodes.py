@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
-from opt_operator.core.views import NodeView
+if TYPE_CHECKING:
+    from opt_operator.core.views import NodeView
 
 NodeState = Literal["Lost", "Bad", "Leaving", "Avoid", "Good"]
 """Lost: its kubelet is not heard of. Bad: its hardware is said to be broken. Leaving: it will go soon. Avoid: no new
@@ -82,9 +84,15 @@ def judge_node(node: NodeView) -> NodeVerdict:
 
 def _seen(node: NodeView) -> Iterator[tuple[Sign, str]]:
     for kind, key, value, words in _marks(node):
-        for sign in SIGNS:
-            if sign.kind == kind and re.fullmatch(sign.key, key) and re.fullmatch(sign.value, value):
+        for sign in _signs(kind, key):
+            if re.fullmatch(sign.value, value):
                 yield sign, words
+
+
+@lru_cache(maxsize=4096)
+def _signs(kind: str, key: str) -> tuple[Sign, ...]:
+    """Signs of that key: the same few hundred keys come back on every node."""
+    return tuple(sign for sign in SIGNS if sign.kind == kind and re.fullmatch(sign.key, key))
 
 
 def _marks(node: NodeView) -> Iterator[tuple[str, str, str, str]]:

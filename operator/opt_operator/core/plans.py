@@ -22,7 +22,7 @@ STEPWISE: tuple[Path, ...] = (("resilience",), ("checkpointing",), ("energy",))
 
 def change(before: Plan, after: Plan) -> Change:
     """The least that must move from one plan to the other."""
-    if before.digest() == after.digest():
+    if before is after or before.digest() == after.digest():
         return "none"
     if _without(before, LIVE) == _without(after, LIVE):
         return "live"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
-from typing import Literal
+from functools import cached_property, lru_cache
+from typing import Any, Literal
 
 from opt_api.documents.plan import Plan
 from opt_api.resources import OPTTraining
 from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core import names
-from opt_operator.core.nodes import NodeVerdict, judge_node
+from opt_operator.core.nodes import NodeVerdict
 from opt_operator.core.views import Child, CoordinatorReport, JobView, NodeView, PodView, ResourceView
 
 
@@ -63,6 +63,7 @@ class Snapshot:
         apis: API groups that the cluster has.
         status_age_s: Since we last wrote the status.
         refused: What the API server answered to the last try, if it refused.
+        known: What was found out about each pod, by identity: a pod is asked about by several rules.
     """
 
     now: datetime
@@ -81,6 +82,7 @@ class Snapshot:
     apis: frozenset[str] = frozenset()
     status_age_s: float = 1e9
     refused: str = ""
+    known: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def meta_name(self) -> str:
@@ -107,14 +109,16 @@ class Snapshot:
     @cached_property
     def verdicts(self) -> Mapping[str, NodeVerdict]:
         """What is to be thought of each node."""
-        return {name: judge_node(node) for name, node in (self.nodes or {}).items()}
+        return {name: node.verdict for name, node in (self.nodes or {}).items()}
 
     def verdict_of(self, pod: PodView) -> NodeVerdict:
         """What is to be thought of a pod's node; a node that is not there any more is lost."""
         if not pod.spec.node_name or self.nodes is None:
             return NodeVerdict("Good")
-        found = self.verdicts.get(pod.spec.node_name)
-        return found or NodeVerdict("Lost", "NodeGone", f"node {pod.spec.node_name} is no longer in the cluster")
+        node = self.nodes.get(pod.spec.node_name)
+        if node is None:
+            return NodeVerdict("Lost", "NodeGone", f"node {pod.spec.node_name} is no longer in the cluster")
+        return node.verdict
 
     def child(self, kind: str, name: str) -> Child | None:
         """A child by kind and name."""
@@ -129,6 +133,7 @@ class Snapshot:
         return _read_plan(text) if text else None
 
 
+@lru_cache(maxsize=1024)
 def _read_plan(text: str) -> Plan | None:
     """A ConfigMap edited by hand may hold anything."""
     try:

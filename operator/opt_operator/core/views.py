@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from opt_operator.core import names
+from opt_operator.core.nodes import NodeVerdict, judge_node
 
 
 class View(BaseModel):
     """Base of all views: what the API server sends, read leniently."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which does not take over what was worked out of the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class Owner(View):
@@ -41,7 +51,7 @@ class Meta(View):
     deletion_timestamp: datetime | None = None
     """When the grace period ends; set as soon as deletion is asked for."""
 
-    @property
+    @cached_property
     def attempt(self) -> int:
         """Number in the name; 0 for a label that is not one (edited by hand)."""
         found = self.labels.get(names.ATTEMPT, "")
@@ -117,7 +127,7 @@ class PodView(View):
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 
-    @property
+    @cached_property
     def slot(self) -> int:
         """Place of a host; -1 for other pods."""
         found = self.metadata.labels.get(names.SLOT, "")
@@ -247,6 +257,11 @@ class NodeView(View):
         info = self.status.node_info
         return self.spec.provider_id or info.system_uuid or info.machine_id or self.metadata.name
 
+    @cached_property
+    def verdict(self) -> NodeVerdict:
+        """What is to be thought of it; worked out once for each version of the node."""
+        return judge_node(self)
+
 
 class ResourceView(View):
     """One of our resources as it came; spec and status are read by their own models."""
@@ -322,11 +337,16 @@ class CoordinatorReport(View):
     goodput: dict[str, float] = Field(default_factory=dict)
     ettr: float | None = None
 
+    @cached_property
+    def by_host(self) -> Mapping[str, Agent]:
+        """Agents by their hosts."""
+        return {agent.host: agent for agent in reversed(self.agents)}
+
     def agent(self, host: str) -> Agent | None:
         """What it knows of a host."""
-        return next((agent for agent in self.agents if agent.host == host), None)
+        return self.by_host.get(host)
 
-    @property
+    @cached_property
     def gang(self) -> frozenset[str]:
         """Hosts of the attempt."""
         return frozenset(worker.host for worker in self.workers)

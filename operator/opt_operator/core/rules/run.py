@@ -56,7 +56,8 @@ def _fill(case: Case, places: Places, empty: tuple[int, ...], told: tuple[Action
     if recent and (wait := _wait(case, recent)) > 0:
         message = f"next try in {wait:.0f} s: {_words(why)}"
         return Verdict(phase, "BackOff", message, told, requeue_after=wait)
-    made = tuple(Create(_pod(case, slot)) for slot in empty)
+    place = pods.Placement(_avoid(case), alone=_room(case))
+    made = tuple(Create(_pod(case, slot, place)) for slot in empty)
     intent = status.intent
     assert intent is not None
     actions = (*surroundings(case, places), *removals(places), *made, *told)
@@ -88,13 +89,12 @@ def _rung(places: Places, why: tuple[Finding, ...]) -> Rung:
     return "Swap" if any(finding.pod.slot >= 0 for finding in why) else "Restart"
 
 
-def _pod(case: Case, slot: int) -> dict[str, Any]:
+def _pod(case: Case, slot: int, place: pods.Placement) -> dict[str, Any]:
     image = case.trainer_image()
     if slot == COORDINATOR:
         return pods.coordinator(case.parent, case.plan, image, case.number)
     dataset = case.training.spec.data.dataset or case.snapshot.status.dataset
     assert dataset is not None
-    place = pods.Placement(_avoid(case), alone=_room(case))
     return pods.host(case.parent, case.plan, image, case.number, slot, dataset, place)
 
 
