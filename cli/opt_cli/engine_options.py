@@ -22,6 +22,8 @@ _OPTIONS = (
                  show_default=True, help="Number format of the matrices."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
     click.option("--threads", type=click.IntRange(1, 1024), help="Threads that compute; all cores if not given."),
+    click.option("--tensor-parallel", type=click.IntRange(1, 64), default=1, show_default=True,
+                 help="Processes (on accelerators, devices too) that each hold a share of every matrix."),
     click.option("--max-sequences", type=click.IntRange(1, 4096), default=64, show_default=True,
                  help="Sequences decoded together."),
     click.option("--max-length", type=click.IntRange(1, 131072), help="Tokens of a sequence; the model's positions."),
@@ -42,6 +44,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "weights",
             "device",
             "threads",
+            "tensor_parallel",
             "max_sequences",
             "max_length",
             "kv_cache_bytes",
@@ -61,7 +64,8 @@ def _settings(given: dict[str, Any]) -> EngineSettings:
 
     return EngineSettings(
         weights=given["weights"], device=given["device"], threads=given["threads"] or len(os.sched_getaffinity(0)),
-        max_sequences=given["max_sequences"], max_sequence_length=given["max_length"],
+        tensor_parallel=given["tensor_parallel"], max_sequences=given["max_sequences"],
+        max_sequence_length=given["max_length"],
         kv_cache_bytes=given["kv_cache_bytes"], prefill_chunk_tokens=given["prefill_chunk"], kernels=given["kernels"],
     )  # fmt: skip
 

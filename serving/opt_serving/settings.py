@@ -18,11 +18,12 @@ class EngineSettings:
     Attributes:
         weights: Number format of the matrices.
         device: `cpu`, or a CUDA device.
-        threads: Threads that compute.
+        threads: Threads that compute, of all ranks together.
+        tensor_parallel: Ranks: processes (on accelerators, devices too) that each hold a share of every matrix.
         max_sequences: Sequences decoded together.
         max_sequence_length: Positions of a sequence; the model's when None.
-        kv_cache_bytes: Room for keys and values; by default what `max_sequences` whole sequences need, at most a
-            quarter of the memory that is free.
+        kv_cache_bytes: Room for keys and values, on a cpu of all ranks together; by default what `max_sequences` whole
+            sequences need, at most a quarter of the memory that is free.
         prefill_chunk_tokens: Tokens of prompts in one pass.
         kernels: Use the compiled kernels on a CPU; `auto` does where they are to be had.
     """
@@ -30,6 +31,7 @@ class EngineSettings:
     weights: WeightFormat = "float32"
     device: str = "cpu"
     threads: int = 1
+    tensor_parallel: int = 1
     max_sequences: int = 64
     max_sequence_length: int | None = None
     kv_cache_bytes: int | None = None

@@ -11,6 +11,8 @@ from torch.nn.functional import linear
 
 from opt_api.architecture import Architecture
 from opt_model.exchange import Weights
+from opt_model.partition import divided_dimension
+from opt_serving.compute.group import Alone, Group, share_of
 from opt_serving.kernels.library import Matrix
 
 _ROWS = 8192
@@ -18,19 +20,30 @@ _ROWS = 8192
 
 
 class LoadedWeights:
-    """All tensors of a directory: matrices in the format asked for, all else in float32.
+    """A rank's share of all tensors of a directory: matrices in the format asked for, all else in float32.
 
-    float32 and bfloat16 files are mapped, not read, where the format asked for is their own.
+    float32 and bfloat16 files are mapped, not read, where the format asked for is their own (and the share is of rows).
     """
 
-    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+    def __init__(self, weights: Weights, dtype: torch.dtype, group: Group | None = None) -> None:
         self.shape: Architecture = weights.shape
+        self.group: Group = group or Alone()
         self._weights, self._dtype = weights, dtype
+        self._check()
+
+    @property
+    def heads(self) -> int:
+        """Of this rank."""
+        return self.shape.heads // self.group.size
 
     def matrix(self, name: str) -> Matrix:
-        """A matrix by our name without `.weight`, with its bias where it has one."""
-        weight = self._weights.read(f"{name}.weight")
-        bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places else None
+        """A matrix by our name without `.weight`, with its bias where it has one.
+
+        Where the inputs are divided, the first rank alone has the bias: the results are added up.
+        """
+        weight = self._share(f"{name}.weight")
+        added_up = divided_dimension(f"{name}.weight") == 1 and self.group.rank > 0
+        bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places and not added_up else None
         if self._dtype == torch.int8:
             return quantised(weight, bias)
         return Matrix(weight.to(self._dtype).contiguous(), bias)
@@ -42,7 +55,20 @@ class LoadedWeights:
 
     def vector(self, name: str) -> Tensor:
         """A bias or a part of a norm, float32."""
-        return self._weights.read(name).float().contiguous()
+        return self._share(name).float().contiguous()
+
+    def _share(self, name: str) -> Tensor:
+        whole, dimension = self._weights.read(name), divided_dimension(name)
+        if dimension is None or self.group.size == 1:
+            return whole
+        part = share_of(whole.shape[dimension], self.group.rank, self.group.size)
+        return whole[part] if dimension == 0 else whole[:, part]
+
+    def _check(self) -> None:
+        size = self.group.size
+        for what, count in (("attention heads", self.shape.heads), ("feed-forward units", self.shape.ffn_size)):
+            if count % size:
+                raise ValueError(f"tensor_parallel: found {size}; the model's {count} {what} must be a multiple of it")
 
 
 def quantised(weight_NK: Tensor, bias: Tensor | None = None) -> Matrix:

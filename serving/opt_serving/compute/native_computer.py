@@ -10,7 +10,7 @@ from torch import Tensor
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.block import Block
 from opt_serving.compute.matrices import LoadedWeights, multiply, zeros
-from opt_serving.compute.model import build, matrix_of
+from opt_serving.compute.model import build, head_of, matrix_of
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
 from opt_serving.kernels.build import best_level, processor_flags
@@ -34,10 +34,8 @@ class NativeComputer:
         self.name = f"compiled kernels ({best_level(processor_flags())})"
         self._threads = threads
         self._model = build(weights, self._multiply, torch.device("cpu"))
-        head = matrix_of(self._model.embed_tokens)
-        assert head is not None
-        self._head = head
-        size = (pages, weights.shape.layers, 2, weights.shape.heads, PAGE * weights.shape.head_size)
+        self._heads, self._whole = weights.heads, weights.group.size == 1
+        size = (pages, weights.shape.layers, 2, weights.heads, PAGE * weights.shape.head_size)
         self._pool = zeros(size, cache_dtype)
         self._logits = torch.empty(0)
         self._c = self._structure()
@@ -53,11 +51,12 @@ class NativeComputer:
             address(work.slots_N),
             address(work.tables_SP),
         )
-        return self._run_few(work, laid_out) if len(work.tokens_N) <= FEW_TOKENS else self._run_many(work, laid_out)
+        few = self._whole and len(work.tokens_N) <= FEW_TOKENS
+        return self._run_few(work, laid_out) if few else self._run_many(work, laid_out)
 
     def close(self) -> None:
         """See `Computer.close`."""
-        del self._model, self._pool, self._head
+        del self._model, self._pool
 
     def _run_few(self, work: Pass, laid_out: CPass) -> Tensor:
         wanted = len(work.rows_R)
@@ -70,7 +69,7 @@ class NativeComputer:
     def _run_many(self, work: Pass, laid_out: CPass) -> Tensor:
         tokens, positions, rows = map(torch.from_numpy, (work.tokens_N, work.positions_N, work.rows_R))
         features_RE = self._model.features(tokens[None], positions[None], _Attention(self, laid_out), rows)
-        return self._multiply(self._head, features_RE)
+        return head_of(self._model).logits(features_RE)
 
     def attend(self, laid_out: CPass, layer: int, q_ND: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
         """Store a pass's keys and values of one layer and attend, [N, D]."""
@@ -98,7 +97,7 @@ class NativeComputer:
         self._blocks = (CBlock * shape.layers)(*map(_block, model.layers))  # kept: the structure points at it
         return CModel(
             shape.layers,
-            shape.heads,
+            self._heads,
             shape.hidden_size,
             shape.head_size,
             POSITION_OFFSET,

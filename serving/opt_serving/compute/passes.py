@@ -32,6 +32,10 @@ class Pass:
     rows_R: NDArray[np.int64]
 
 
+class ComputerLost(RuntimeError):  # noqa: N818
+    """A computer that cannot compute any more, with the reason; its engine is of no further use."""
+
+
 class Computer(Protocol):
     """The model with its cache of keys and values."""
 
@@ -44,7 +48,11 @@ class Computer(Protocol):
         """How it computes, for people: `compiled kernels (avx512-bf16)`."""
 
     def run(self, work: Pass) -> Tensor:
-        """Store keys and values of every token; return logits [R, V], float32, good until the next pass."""
+        """Store keys and values of every token; return logits [R, V], float32, good until the next pass.
+
+        Raises:
+            ComputerLost: No later pass can succeed either.
+        """
 
     def close(self) -> None:
         """Let go of memory."""

@@ -9,7 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from opt_api.architecture import Architecture
 from opt_serving.compute.matrices import LoadedWeights, multiply
-from opt_serving.compute.model import build, matrix_of
+from opt_serving.compute.model import build, head_of
 from opt_serving.compute.passes import Pass
 from opt_serving.settings import PAGE
 
@@ -17,8 +17,8 @@ from opt_serving.settings import PAGE
 class PagedCache:
     """Keys and values in pages, [pages, layers, 2, H, PAGE, K]; an `AttentionCache` for the pass it was given."""
 
-    def __init__(self, shape: Architecture, pages: int, dtype: torch.dtype, device: torch.device) -> None:
-        size = (pages, shape.layers, 2, shape.heads, PAGE, shape.head_size)
+    def __init__(self, shape: Architecture, heads: int, pages: int, dtype: torch.dtype, device: torch.device) -> None:
+        size = (pages, shape.layers, 2, heads, PAGE, shape.head_size)
         self._pool = torch.zeros(size, dtype=dtype, device=device)
         self._device = device
 
@@ -87,10 +87,7 @@ class TorchComputer:
         self.name = f"torch on {device}"
         self._device = torch.device(device)
         self._model = build(weights, multiply, self._device)
-        self._cache = PagedCache(weights.shape, pages, cache_dtype, self._device)
-        head = matrix_of(self._model.embed_tokens)
-        assert head is not None
-        self._head = head
+        self._cache = PagedCache(weights.shape, weights.heads, pages, cache_dtype, self._device)
 
     @torch.inference_mode()
     def run(self, work: Pass) -> Tensor:
@@ -100,8 +97,8 @@ class TorchComputer:
             torch.from_numpy(numbers).to(self._device) for numbers in (work.tokens_N, work.positions_N, work.rows_R)
         )
         features_RE = self._model.features(tokens[None], positions[None], self._cache, rows)
-        return multiply(self._head, features_RE).cpu()
+        return head_of(self._model).logits(features_RE).cpu()
 
     def close(self) -> None:
         """See `Computer.close`."""
-        del self._model, self._cache, self._head
+        del self._model, self._cache

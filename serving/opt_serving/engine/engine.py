@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opt_api.architecture import Architecture
-from opt_serving.compute.passes import Computer, Pass
+from opt_serving.compute.passes import Computer, ComputerLost, Pass
 from opt_serving.engine.pages import PagePool
 from opt_serving.engine.requests import Finish, Refused, Sequence, TokenOut
 from opt_serving.engine.sampler import choose, scored
@@ -64,6 +64,8 @@ class Engine:
         self._counting = threading.Lock()
         self._closing = False
         self.passes = 0
+        self.lost = ""
+        """Why it cannot compute any more; every sequence ends with `error` from then on."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -141,6 +143,10 @@ class Engine:
                 self._end_overdue()
                 self._scheduler.admit()
                 self._step()
+            except ComputerLost as fault:
+                self.lost = str(fault)
+                _log.error("engine lost", reason=self.lost)
+                self._end_all("error", self.lost)
             except Exception as fault:  # noqa: BLE001 - whatever it was, every client is told and the server lives on
                 _log.exception("pass failed")
                 self._end_all("error", f"{type(fault).__name__}: {fault}")

@@ -9,23 +9,16 @@ import structlog
 import torch
 
 from opt_api.architecture import Architecture
-from opt_model.exchange import Weights
-from opt_serving.compute.matrices import LoadedWeights
-from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.passes import Computer
-from opt_serving.compute.torch_computer import TorchComputer
+from opt_serving.engine.computers import BrokenModel, cache_dtype, make_computer, open_weights
 from opt_serving.engine.engine import Engine
-from opt_serving.kernels.build import KernelUnavailable
+from opt_serving.parallel.leader import start_ranks
 from opt_serving.settings import PAGE, EngineSettings
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+__all__ = ["BrokenModel", "open_engine"]
 _FREE_SHARE = 0.25
 """Share of the free memory that keys and values take by default at most."""
 _log = structlog.get_logger("opt_serving.engine")
-
-
-class BrokenModel(ValueError):  # noqa: N818
-    """A directory that is no servable OPT; the message says what is wrong with which file."""
 
 
 def open_engine(folder: Path, settings: EngineSettings) -> Engine:
@@ -35,43 +28,22 @@ def open_engine(folder: Path, settings: EngineSettings) -> Engine:
         BrokenModel: The directory is not a whole OPT model.
         ValueError: The settings do not fit the model or the machine.
     """
-    try:
-        weights = Weights.open(folder)
-    except Exception as fault:
-        raise BrokenModel(f"{folder}: {fault}") from fault
+    weights = open_weights(folder)
     shape = weights.shape
     longest = min(settings.max_sequence_length or shape.max_positions, shape.max_positions)
-    cache_dtype = _cache_dtype(settings)
-    pages = _pages(settings, shape, longest, cache_dtype)
-    torch.set_num_threads(settings.threads)
-    computer = _computer(LoadedWeights(weights, _DTYPES[settings.weights]), pages, cache_dtype, settings)
+    pages = _pages(settings, shape, longest, cache_dtype(settings))
+    start = start_ranks if settings.tensor_parallel > 1 else make_computer
+    computer: Computer = start(weights, pages, settings)
     _log.info("model loaded", folder=str(folder), computer=computer.name, weights=settings.weights, pages=pages)
     return Engine(
         computer, pages=pages, slots=settings.max_sequences, longest=longest, chunk=settings.prefill_chunk_tokens
     )
 
 
-def _computer(weights: LoadedWeights, pages: int, cache_dtype: torch.dtype, settings: EngineSettings) -> Computer:
-    if settings.device == "cpu" and settings.kernels != "no":
-        try:
-            return NativeComputer(weights, pages, cache_dtype, settings.threads)
-        except KernelUnavailable as fault:
-            if settings.kernels == "yes":
-                raise ValueError(f"kernels: {fault}") from fault
-            _log.warning("no compiled kernels, torch computes instead (slower)", reason=str(fault))
-    return TorchComputer(weights, pages, cache_dtype, settings.device)
-
-
-def _cache_dtype(settings: EngineSettings) -> torch.dtype:
-    if settings.weights == "float16":
-        if settings.device == "cpu":
-            raise ValueError("weights: found float16; on a cpu allowed are float32, bfloat16 and int8")
-        return torch.float16
-    return torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
-
-
-def _pages(settings: EngineSettings, shape: Architecture, longest: int, cache_dtype: torch.dtype) -> int:
-    page_bytes = PAGE * shape.layers * 2 * shape.hidden_size * cache_dtype.itemsize
+def _pages(settings: EngineSettings, shape: Architecture, longest: int, dtype: torch.dtype) -> int:
+    page_bytes = PAGE * shape.layers * 2 * shape.hidden_size * dtype.itemsize
+    if settings.device != "cpu":  # each rank has its share of every page on a device of its own
+        page_bytes //= settings.tensor_parallel
     each = -(-longest // PAGE)
     if settings.kv_cache_bytes is None:
         room = int(_free_bytes(settings.device) * _FREE_SHARE) // page_bytes

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-SOURCES = ("opt.cpp", "attention.h", "linear.h")
+SOURCES = ("opt.cpp", "attention.h", "linear.h", "lanes.h")
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
 """Where an image has them."""

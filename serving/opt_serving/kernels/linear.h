@@ -4,27 +4,7 @@
 // costs. Every output is summed in the same order whatever else is in the batch: the answer to a request does not
 // depend on its neighbours.
 #pragma once
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#if defined(__AVX512F__) || defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
-#if defined(__AVX512F__)
-constexpr int LANES = 16;
-#elif defined(__AVX2__)
-constexpr int LANES = 8;
-#else
-constexpr int LANES = 4;
-#endif
-typedef float vf __attribute__((vector_size(LANES * 4)));
-typedef int32_t vi __attribute__((vector_size(LANES * 4)));
-typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
-typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
-typedef int8_t vb __attribute__((vector_size(LANES)));
-typedef uint8_t vub __attribute__((vector_size(LANES)));
+#include "lanes.h"
 
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
@@ -38,70 +18,17 @@ struct Linear {
   int32_t kind;
 };
 
-template <class V, class T> static inline V load(const T *at) {
-  V v;
-  std::memcpy(&v, at, sizeof(V));
-  return v;
-}
-static inline vf widen(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
-static inline uint16_t narrow(float x) {  // round to nearest even
-  uint32_t u;
-  std::memcpy(&u, &x, 4);
-  return uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-}
-static inline float widen1(uint16_t h) {
-  uint32_t u = uint32_t(h) << 16;
-  float x;
-  std::memcpy(&x, &u, 4);
-  return x;
-}
-template <class V> static inline auto total(V v) {  // halves onto halves, down to one
-  for (int width = LANES / 2; width; width /= 2)
-    for (int i = 0; i < width; i++) v[i] += v[i + width];
-  return v[0];
-}
-// The totals of four vectors; each in the order of `total`.
-template <class V> static inline void totals(const V *v, float *to) {
-  for (int i = 0; i < 4; i++) to[i] = float(total(v[i]));
-}
-#if defined(__AVX512F__)
-static inline __m128 quarter(vf v) {
-  __m512 x = (__m512)v;
-  __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
-}
-static inline __m128i quarter(vi v) {
-  __m512i x = (__m512i)v;
-  __m256i y = _mm256_add_epi32(_mm512_castsi512_si256(x), _mm512_extracti32x8_epi32(x, 1));
-  return _mm_add_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
-}
-template <> inline void totals(const vf *v, float *to) {
-  __m128 a = quarter(v[0]), b = quarter(v[1]), c = quarter(v[2]), d = quarter(v[3]);
-  _MM_TRANSPOSE4_PS(a, b, c, d);
-  _mm_storeu_ps(to, _mm_add_ps(_mm_add_ps(a, c), _mm_add_ps(b, d)));
-}
-template <> inline void totals(const vi *v, float *to) {
-  __m128i ab = _mm_hadd_epi32(quarter(v[0]), quarter(v[1])), cd = _mm_hadd_epi32(quarter(v[2]), quarter(v[3]));
-  _mm_storeu_ps(to, _mm_cvtepi32_ps(_mm_hadd_epi32(ab, cd)));
-}
-static inline float total(vf v) {
-  const vf four[4] = {v, v, v, v};
-  float sums[4];
-  totals(four, sums);
-  return sums[0];
-}
-#endif
-
 // What each number format is multiplied with, and how much one step takes.
 struct OpF32 {
   typedef float W;
   typedef float X;
   typedef vf Acc;
+  typedef float Sum;
   static constexpr int STEP = LANES;
-  struct Wv { vf v; };
-  static inline Wv w(const W *at) { return {load<vf>(at)}; }
-  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * load<vf>(x); }
-  static inline float tail(W w, X x) { return w * x; }
+  typedef vf Wv;
+  static inline Wv w(const W *at) { return load<vf>(at); }
+  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w * load<vf>(x); }
+  static inline Sum tail(W w, X x) { return w * x; }
 };
 // Widened, not multiplied by the processor's bfloat16 instruction: that is no faster than float32 where there are no
 // matrix tiles, and x keeps its precision.
@@ -109,38 +36,58 @@ struct OpBF16 {
   typedef uint16_t W;
   typedef float X;
   typedef vf Acc;
+  typedef float Sum;
   static constexpr int STEP = LANES;
-  struct Wv { vf v; };
-  static inline Wv w(const W *at) { return {widen(load<vh>(at))}; }
-  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * load<vf>(x); }
-  static inline float tail(W w, X x) { return widen1(w) * x; }
+  typedef vf Wv;
+  static inline Wv w(const W *at) { return widen(load<vh>(at)); }
+  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w * load<vf>(x); }
+  static inline Sum tail(W w, X x) { return widen1(w) * x; }
 };
-// x is stored with 128 added, as the processor's instruction multiplies unsigned with signed bytes.
+// Whole numbers from -127 to 127 on both sides; the sums are exact, so that every processor gives the same.
 struct OpI8 {
   typedef int8_t W;
-  typedef uint8_t X;
   typedef vi Acc;
-#if defined(__AVX512VNNI__)
-  static constexpr int STEP = 64;
-  struct Wv { __m512i v; };
-  static inline Wv w(const W *at) { return {_mm512_loadu_si512(at)}; }
+  typedef int32_t Sum;
+#if defined(__AVX512VNNI__)  // multiplies unsigned with signed bytes: x is stored with 128 added
+  typedef uint8_t X;
+  static constexpr int STEP = 64, ADDED = 128;
+  typedef __m512i Wv;
+  static inline Wv w(const W *at) { return _mm512_loadu_si512(at); }
   static inline Acc fma(Acc a, Wv w, const X *x) {
-    return (vi)_mm512_dpbusd_epi32((__m512i)a, _mm512_loadu_si512(x), w.v);
+    return (vi)_mm512_dpbusd_epi32((__m512i)a, _mm512_loadu_si512(x), w);
+  }
+#elif defined(__AVX512BW__)  // no instruction that moves signs: widened to 16 bits
+  typedef int8_t X;
+  static constexpr int STEP = 32, ADDED = 0;
+  typedef __m512i Wv;
+  static inline Wv w(const W *at) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)));
+  }
+  static inline Acc fma(Acc a, Wv w, const X *x) { return a + (vi)_mm512_madd_epi16(w, OpI8::w(x)); }
+#elif defined(__AVX2__)  // the sign of w goes over to x; two products of at most 127 x 127 fit 16 bits
+  typedef int8_t X;
+  static constexpr int STEP = 32, ADDED = 0;
+  typedef __m256i Wv;
+  static inline Wv w(const W *at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(at)); }
+  static inline Acc fma(Acc a, Wv w, const X *x) {
+    const __m256i signed_x = _mm256_sign_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(x)), w);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), signed_x);
+    return a + (vi)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
 #else
-  static constexpr int STEP = LANES;
-  struct Wv { vi v; };
-  static inline Wv w(const W *at) { return {__builtin_convertvector(load<vb>(at), vi)}; }
-  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w.v * __builtin_convertvector(load<vub>(x), vi); }
+  typedef int8_t X;
+  static constexpr int STEP = LANES, ADDED = 0;
+  typedef vi Wv;
+  static inline Wv w(const W *at) { return __builtin_convertvector(load<vb>(at), vi); }
+  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w * __builtin_convertvector(load<vb>(x), vi); }
 #endif
-  static inline int32_t tail(W w, X x) { return int32_t(w) * int32_t(x); }
+  static inline Sum tail(W w, X x) { return int32_t(w) * int32_t(x); }
 };
 
 static inline float act(float y, bool relu) { return relu && y < 0 ? 0.f : y; }
-
-template <class Op> static inline float finish(const Linear &, float s, int64_t, float) { return s; }
-template <> inline float finish<OpI8>(const Linear &l, float s, int64_t row, float x_scale) {
-  return (s - float(l.shift[row])) * (l.scale[row] * x_scale);
+static inline float finish(const Linear &, float s, int64_t, float) { return s; }
+static inline float finish(const Linear &l, int32_t s, int64_t row, float x_scale) {
+  return float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale);
 }
 
 // R rows of weights with M rows of x; eight sums at least, so that the adder never waits for itself. The R rows lie side
@@ -163,24 +110,33 @@ static inline void tile(const Linear &l, int64_t row, const typename Op::X *x, i
       for (int r = 0; r < R; r++) acc[m][r] = Op::fma(acc[m][r], wv[r], x + m * ldx + i);
   }
   for (int m = 0; m < M; m++) {
-    float s[R];
-    if (R % 4 == 0)
-      for (int r = 0; r + 4 <= R; r += 4) totals(acc[m] + r, s + r);
-    else
-      for (int r = 0; r < R; r++) s[r] = float(total(acc[m][r]));
-    for (int r = 0; r < R; r++) {
-      for (int64_t j = i; j < k; j++) s[r] += float(Op::tail(w[r * k + j], x[m * ldx + j]));
-      float f = finish<Op>(l, s[r], row + r, x_scale ? x_scale[m] : 0.f);
+    typename Op::Sum s[R];
+    int r = 0;
+    for (; r + 4 <= R; r += 4) totals(acc[m] + r, s + r);
+    for (; r < R; r++) s[r] = total(acc[m][r]);
+    for (r = 0; r < R; r++) {
+      for (int64_t j = i; j < k; j++) s[r] += Op::tail(w[r * k + j], x[m * ldx + j]);
+      float f = finish(l, s[r], row + r, x_scale ? x_scale[m] : 0.f);
       if (l.bias) f += l.bias[row + r];
       y[m * ldy + row + r] = act(f, relu);
     }
   }
 }
 
+// Rows of weights in a tile with M rows of x: as many as there are registers for the sums.
+constexpr int rows_in_tile(int m) {
+  if (m == 1) return 8;
+#if defined(__AVX512F__)
+  return 4;
+#else
+  return m <= 3 ? 4 : m == 4 ? 3 : 2;
+#endif
+}
+
 template <class Op, int M, bool FETCH>
 static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs, float *y,
                    int64_t ldy, bool relu) {
-  constexpr int R = M == 1 ? 8 : 4;
+  constexpr int R = rows_in_tile(M);
   int64_t row = from;
   for (; row + R <= to; row += R) tile<Op, R, M, FETCH>(l, row, x, l.k, xs, y, ldy, relu);
   for (; row < to; row++) tile<Op, 1, M, false>(l, row, x, l.k, xs, y, ldy, relu);
@@ -228,7 +184,7 @@ static inline float largest(const float *x, int64_t count) {
 }
 
 // Rows of x as int8 weights are multiplied with: each with a scale of its own, from its largest number.
-static inline void prepare(const Linear &l, const float *x, int64_t m, uint8_t *to, float *scale) {
+static inline void prepare(const Linear &l, const float *x, int64_t m, OpI8::X *to, float *scale) {
   if (l.kind != I8) return;
   const float round = 12582912.f;  // added and taken away, leaves the nearest whole number
   for (int64_t r = 0; r < m; r++, x += l.k, to += l.k) {
@@ -237,14 +193,14 @@ static inline void prepare(const Linear &l, const float *x, int64_t m, uint8_t *
     int64_t i = 0;
     for (; i + LANES <= l.k; i += LANES) {
       vf v = (load<vf>(x + i) * inverse + round) - round;
-      vub q = __builtin_convertvector(__builtin_convertvector(v, vi) + 128, vub);
+      vub q = __builtin_convertvector(__builtin_convertvector(v, vi) + OpI8::ADDED, vub);
       std::memcpy(to + i, &q, LANES);
     }
-    for (; i < l.k; i++) to[i] = uint8_t(int32_t((x[i] * inverse + round) - round) + 128);
+    for (; i < l.k; i++) to[i] = OpI8::X(int32_t((x[i] * inverse + round) - round) + OpI8::ADDED);
   }
 }
 
-static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const float *x, const uint8_t *prepared,
+static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const float *x, const OpI8::X *prepared,
                         const float *scale, float *y, int64_t ldy, bool relu) {
   if (l.kind == F32)
     product<OpF32>(l, from, to, m, x, nullptr, y, ldy, relu);

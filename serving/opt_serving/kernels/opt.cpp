@@ -55,9 +55,9 @@ template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
 }
 
 static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
-  static thread_local std::vector<uint8_t> bytes;
+  static thread_local std::vector<OpI8::X> bytes;
   static thread_local std::vector<float> scale;
-  uint8_t *prepared = scratch(bytes, l.kind == I8 ? m * l.k : 0);
+  OpI8::X *prepared = scratch(bytes, l.kind == I8 ? m * l.k : 0);
   float *scales = scratch(scale, m);
   prepare(l, x, m, prepared, scales);
   parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {

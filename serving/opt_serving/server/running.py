@@ -22,6 +22,8 @@ from opt_serving.settings import ServerSettings
 from opt_serving.text.tokenizer import START, Tokenizer
 
 _log = structlog.get_logger("opt_serving.server")
+LOOK_SECONDS = 0.5
+"""Between two looks at whether the engine still computes."""
 WATCH_SECONDS = 5.0
 """Between two looks for newer weights."""
 
@@ -101,6 +103,7 @@ class _Running:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._end, state)
         self._start(self._follow(state))
+        self._start(self._look_after(state))
         try:
             yield
         finally:
@@ -129,6 +132,14 @@ class _Running:
             if not self._watch:
                 return
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _look_after(self, state: State) -> None:
+        """End the server when its engine is lost: whoever started it starts another."""
+        while state.served is None or not state.served.engine.lost:  # noqa: ASYNC110 - another thread makes it so
+            await asyncio.sleep(LOOK_SECONDS)
+        self.fault = f"engine lost: {state.served.engine.lost}"
+        state.fail(self.fault)
+        self._stop()
 
     async def _open(self, weights: Weights) -> Served:
         """Load, and generate one token, so that what is called ready has answered once."""

@@ -1,0 +1,75 @@
+"""Which computer runs a model, or a rank's share of one, with which settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import structlog
+import torch
+
+from opt_model.exchange import Weights
+from opt_serving.compute.group import Group
+from opt_serving.compute.matrices import LoadedWeights
+from opt_serving.compute.native_computer import NativeComputer
+from opt_serving.compute.passes import Computer
+from opt_serving.compute.torch_computer import TorchComputer
+from opt_serving.kernels.build import KernelUnavailable
+from opt_serving.settings import EngineSettings
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
+_log = structlog.get_logger("opt_serving.engine")
+
+
+class BrokenModel(ValueError):  # noqa: N818
+    """A directory that is no servable OPT; the message says what is wrong with which file."""
+
+
+def open_weights(folder: Path) -> Weights:
+    """Check a Hugging Face OPT directory.
+
+    Raises:
+        BrokenModel: It is not a whole OPT model.
+    """
+    try:
+        return Weights.open(folder)
+    except Exception as fault:
+        raise BrokenModel(f"{folder}: {fault}") from fault
+
+
+def make_computer(weights: Weights, pages: int, settings: EngineSettings, group: Group | None = None) -> Computer:
+    """Load weights, all of them or a rank's share, into what computes with them.
+
+    Raises:
+        ValueError: The settings do not fit the model or the machine.
+    """
+    torch.set_num_threads(settings.threads)
+    loaded, cache = LoadedWeights(weights, _DTYPES[settings.weights], group), cache_dtype(settings)
+    if settings.device == "cpu" and settings.kernels != "no":
+        try:
+            return NativeComputer(loaded, pages, cache, settings.threads)
+        except KernelUnavailable as fault:
+            if settings.kernels == "yes":
+                raise ValueError(f"kernels: {fault}") from fault
+            _log.warning("no compiled kernels, torch computes instead (slower)", reason=str(fault))
+    return TorchComputer(loaded, pages, cache, settings.device)
+
+
+def cache_dtype(settings: EngineSettings) -> torch.dtype:
+    """Number format of keys and values.
+
+    Raises:
+        ValueError: The device has none for these weights.
+    """
+    if settings.weights == "float16":
+        if settings.device == "cpu":
+            raise ValueError("weights: found float16; on a cpu allowed are float32, bfloat16 and int8")
+        return torch.float16
+    return torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
+
+
+def of_rank(settings: EngineSettings, rank: int) -> EngineSettings:
+    """What one of several ranks is told: its share of the threads, and a device of its own."""
+    kind, _, first = settings.device.partition(":")
+    device = kind if kind == "cpu" else f"{kind}:{int(first or 0) + rank}"
+    return dataclasses.replace(settings, device=device, threads=max(1, settings.threads // settings.tensor_parallel))

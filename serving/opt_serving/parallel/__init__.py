@@ -1,0 +1,1 @@
+"""One model over several processes: each holds a share of every matrix, for models larger than one device."""
