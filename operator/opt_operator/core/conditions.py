@@ -9,7 +9,9 @@ from typing import Literal, get_args
 
 from opt_api.conditions import Condition, ConditionStatus
 
-Type = Literal["Ready", "Progressing", "Degraded", "Suspended", "CheckpointFresh", "DatasetReady"]
+Type = Literal[
+    "Ready", "Progressing", "Degraded", "Suspended", "CheckpointFresh", "DatasetReady", "SourceReady", "GatePassed"
+]
 TYPES: tuple[Type, ...] = get_args(Type)
 MAX_MESSAGE = 2000
 

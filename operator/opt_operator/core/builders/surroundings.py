@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from opt_api.base import GROUP
 from opt_api.documents.plan import Plan
+from opt_api.storage import StorageSpec
 from opt_operator.core import names
 from opt_operator.core.actions import Object
 from opt_operator.core.builders.common import Parent
@@ -70,19 +71,21 @@ def network_policy(parent: Parent, plan: Plan) -> Object:
                 {"from": [mine]},
                 {"from": [operator], "ports": [{"port": COORDINATOR_PORT, "protocol": "TCP"}]},
             ],
-            "egress": [{"to": [mine]}, _dns(), *_store(plan)],
+            "egress": [{"to": [mine]}, dns_egress(), *store_egress(plan.storage)],
         },
     }
 
 
-def _dns() -> Object:
+def dns_egress() -> Object:
+    """To whoever answers for names."""
     return {"ports": [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]}
 
 
-def _store(plan: Plan) -> list[Object]:
-    if plan.storage is None or plan.storage.s3 is None:
+def store_egress(storage: StorageSpec | None) -> list[Object]:
+    """To the object store, wherever it is."""
+    if storage is None or storage.s3 is None:
         return []
-    url = urlsplit(plan.storage.s3.endpoint)
+    url = urlsplit(storage.s3.endpoint)
     port = url.port or (443 if url.scheme == "https" else 80)
     blocks = [{"ipBlock": {"cidr": cidr, "except": but}} for cidr, but in METADATA_ADDRESSES.items()]
     return [{"to": blocks, "ports": [{"port": port, "protocol": "TCP"}]}]

@@ -1,0 +1,134 @@
+"""The Deployment of one revision: one checkpoint, served in one way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opt_api.canonical import canonical_json, digest
+from opt_api.quantity import parse_quantity
+from opt_api.serving.status import ServedCheckpoint
+from opt_operator.core.actions import Object
+from opt_operator.core.builders.common import container, env
+from opt_operator.core.builders.storage import store_env
+from opt_operator.core.serving import names
+from opt_operator.core.serving.builders import vllm
+from opt_operator.core.serving.builders.common import (
+    KEYS,
+    TEMPLATE_FOLDER,
+    Blueprint,
+    Revision,
+    mounts,
+    pod,
+    replica_amounts,
+)
+
+PORT = 8000
+STARTUP_S = 1800
+"""A replica has so long to fetch and load its weights before the kubelet starts it anew."""
+LEAVE_S = 10
+"""Beyond the drain, before the kubelet kills."""
+REVISION_CHARS = 10
+
+
+def revision_of(made: Blueprint, checkpoint: ServedCheckpoint) -> str:
+    """Name of a checkpoint together with how it is served: the digest of its pods' template."""
+    nameless = Revision("", checkpoint)
+    return digest(canonical_json(_template(made, nameless))).removeprefix("sha256:")[:REVISION_CHARS]
+
+
+def deployment(made: Blueprint, revision: Revision, count: int) -> Object:
+    """The Deployment; its name says the revision, so that it never changes but in size."""
+    labels = _labels(made, revision)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": made.parent.metadata(names.replicas(made.parent.name, revision.name), labels),
+        "spec": {
+            "replicas": count,
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels},
+            "template": _template(made, revision),
+        },
+    }
+
+
+def scaled(namespace: str, name: str, count: int) -> Object:
+    """Another size."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": count}}
+
+
+def _labels(made: Blueprint, revision: Revision) -> dict[str, str]:
+    return names.labels(made.parent.name, "replica", **{names.REVISION: revision.name})
+
+
+def _template(made: Blueprint, revision: Revision) -> Object:
+    step = revision.checkpoint.step
+    marks = {names.STEP: str(step)} if step is not None else {}
+    labels = {**made.parent.pods.labels, **marks, **_labels(made, revision)}
+    return {"metadata": {"labels": labels}, "spec": _pod(made, revision)}
+
+
+def _pod(made: Blueprint, revision: Revision) -> Object:
+    amounts = replica_amounts(made)
+    before: list[Object] = []
+    if made.spec.engine.name == "vllm":
+        main = vllm.engine(made, revision, **_shared(made))
+        before = [vllm.fetch(made, revision)]
+    else:
+        main = container("main", made.engine_image, made.parent, _command(made, revision), **_shared(made))
+        main["env"] = [*main["env"], {"name": names.INSTANCE, "value": _instance(made, revision)}]
+    spread = {
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": _labels(made, revision)},
+    }  # fmt: skip
+    return pod(
+        made, [main], amounts, topologySpreadConstraints=[spread], initContainers=before,
+        terminationGracePeriodSeconds=made.spec.rollout.drain_seconds + LEAVE_S,
+    )  # fmt: skip
+
+
+def _shared(made: Blueprint) -> dict[str, Any]:
+    """What the containers of both engines have."""
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    return {
+        "env": env(made.parent, *store_env(made.storage)),
+        "volumeMounts": mounts(made),
+        "resources": replica_amounts(made).document(),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "startupProbe": {**health, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": STARTUP_S},
+        "readinessProbe": {**health, "periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/version", "port": "http"},
+            "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6,
+        },
+    }  # fmt: skip
+
+
+def _instance(made: Blueprint, revision: Revision) -> str:
+    return names.instance(made.parent.namespace, made.parent.name, revision.name)
+
+
+def _command(made: Blueprint, revision: Revision) -> list[str]:
+    engine, limits, access = made.spec.engine, made.spec.limits, made.spec.access
+    values = {
+        "--host": "0.0.0.0",  # noqa: S104 - a pod's own address
+        "--port": PORT,
+        "--model-name": made.model_name,
+        "--weights": engine.weights,
+        "--device": engine.device,
+        "--threads": max(1, int(parse_quantity(made.spec.pods.resources.cpu))),
+        "--max-sequences": engine.max_sequences,
+        "--max-length": engine.max_sequence_length,
+        "--kv-cache-bytes": engine.kv_cache_bytes,
+        "--prefill-chunk": engine.prefill_chunk_tokens,
+        "--max-queue": limits.max_queue,
+        "--max-body-bytes": limits.max_body_bytes,
+        "--max-prompts": limits.max_prompts,
+        "--deadline": limits.deadline_seconds,
+        "--drain": made.spec.rollout.drain_seconds,
+        "--api-keys": f"{KEYS}/keys" if access.api_keys_secret else None,
+        "--chat-template": f"{TEMPLATE_FOLDER}/template" if access.chat_template_config_map else None,
+    }
+    options = [part for name, value in values.items() if value is not None for part in (name, str(value))]
+    return ["optctl", "serve", str(revision.checkpoint.uri), *options]

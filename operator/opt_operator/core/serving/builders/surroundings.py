@@ -1,0 +1,84 @@
+"""What the pods of a served model need around them: Services, NetworkPolicies, PodDisruptionBudgets."""
+
+from __future__ import annotations
+
+from opt_operator.core.actions import Concern, Object
+from opt_operator.core.builders.surroundings import dns_egress, store_egress
+from opt_operator.core.serving import names
+from opt_operator.core.serving.builders import gateway, replicas
+from opt_operator.core.serving.builders.common import Blueprint
+
+
+def surroundings(made: Blueprint) -> list[tuple[Object, Concern]]:
+    """All of them."""
+    parent = made.parent.name
+    listed: list[tuple[Object, Concern]] = [
+        (_service(made, names.gateway(parent), "gateway", {"http": gateway.PORT, "admin": gateway.ADMIN_PORT}),
+         "opt-network"),
+        (_headless(made), "opt-network"),
+        (_budget(made, names.gateway(parent), "gateway"), "opt-workload"),
+        (_budget(made, names.replicas_service(parent), "replica"), "opt-workload"),
+    ]  # fmt: skip
+    return [*listed, *((policy, "opt-network") for policy in _policies(made))]
+
+
+def _service(made: Blueprint, name: str, role: names.Role, ports: dict[str, int]) -> Object:
+    listed = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in ports.items()]
+    selector = names.labels(made.parent.name, role)
+    spec = {"selector": selector, "ports": listed}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": made.parent.metadata(name), "spec": spec}
+
+
+def _headless(made: Blueprint) -> Object:
+    """Addresses of the replicas, for gateways that no operator tells them."""
+    found = _service(made, names.replicas_service(made.parent.name), "replica", {"http": replicas.PORT})
+    found["spec"]["clusterIP"] = "None"
+    return found
+
+
+def _budget(made: Blueprint, name: str, role: names.Role) -> Object:
+    """One at a time is evicted; while a single replica moves, the gateways hold its requests."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": made.parent.metadata(name),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": names.labels(made.parent.name, role)},
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def _policies(made: Blueprint) -> list[Object]:
+    """Clients reach gateways, gateways reach replicas, replicas and gates reach the store; nothing else."""
+    name = made.parent.name
+    to = {role: [{"podSelector": {"matchLabels": names.labels(name, role)}}] for role in ("gateway", "replica")}  # type: ignore[arg-type]
+    store = store_egress(made.storage)
+    anyone: Object = {"ports": [_port(gateway.PORT)]}
+    cluster = {"from": [{"namespaceSelector": {}}], "ports": [_port(gateway.ADMIN_PORT)]}
+    onward = {"to": to["replica"], "ports": [_port(replicas.PORT)]}
+    from_gateways = {"from": to["gateway"], "ports": [_port(replicas.PORT)]}
+    return [
+        _policy(made, "gateway", [anyone, cluster], [onward, dns_egress()]),
+        _policy(made, "replica", [from_gateways], [dns_egress(), *store]),
+        _policy(made, "gate", [], [dns_egress(), *store]),
+    ]
+
+
+def _policy(made: Blueprint, role: names.Role, ingress: list[Object], egress: list[Object]) -> Object:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": made.parent.metadata(names.policy(made.parent.name, role)),
+        "spec": {
+            "podSelector": {"matchLabels": names.labels(made.parent.name, role)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        },
+    }
+
+
+def _port(number: int) -> Object:
+    return {"port": number, "protocol": "TCP"}
