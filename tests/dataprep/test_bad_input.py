@@ -167,6 +167,49 @@ def test_a_bomb_in_parquet_is_refused(tmp_path):
 
 
 @pytest.mark.unit
+def test_a_dictionary_bomb_in_parquet_is_refused(tmp_path):
+    """Some hundred bytes: one value of 2 MB, and 3000 rows that repeat it; the footer counts it once."""
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 2_000_000]))
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"text": repeated}), path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False
+    )
+    assert path.stat().st_size < 1000
+    with pytest.raises(BadInput, match=r"a\.parquet: row group 0 expands to more than 250 times .*decompression bomb"):
+        read_all(spec(source(path)))
+
+
+def write_arrow(path: Path, table: pa.Table, **options) -> Path:
+    options = pa.ipc.IpcWriteOptions(**options)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.unit
+def test_bombs_in_arrow_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    """In the text's batch, and in the dictionary of a column that nobody asked for; nothing of either is unpacked."""
+    zeros = "0" * (40 << 20)
+    batch = write_arrow(tmp_path / "a.arrow", pa.table({"text": ["a", zeros]}), compression="zstd")
+    other = pa.table({"text": ["a"], "kind": pa.array([zeros]).dictionary_encode()})
+    dictionary = write_arrow(tmp_path / "b.arrow", other, compression="zstd")
+    monkeypatch.setattr(pa.RecordBatchFileReader, "get_batch", None)
+    with pytest.raises(BadInput, match=r"a\.arrow: record batch 0 expands to more than 250 times .*decompression bomb"):
+        read_all(spec(source(batch)))
+    with pytest.raises(BadInput, match=r"b\.arrow: dictionary 0 expands to more than 250 times .*decompression bomb"):
+        read_all(spec(source(dictionary)))
+
+
+@pytest.mark.unit
+def test_an_arrow_stream_is_called_one(tmp_path):
+    table = pa.table({"text": LINES})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(BadInput, match=r"a\.arrow: not readable .*it is an Arrow IPC stream: write it anew"):
+        make_plan(spec(source(tmp_path / "a.arrow")))
+
+
+@pytest.mark.unit
 def test_truncated_and_damaged_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": library_texts(30)}), path)

@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opt_api.training.data import DataSpec, Tokenizer, TokenizerFiles
 from opt_dataprep import pieces
 from opt_dataprep.errors import BadInput, TokenizerMismatch
+from opt_dataprep.planning import make_plan
 from opt_dataprep.steps.normalise import decode, utf8, whitespace
 from opt_dataprep.tokens.encoders import FastEncoder, ReferenceEncoder, check_agreement
 from opt_dataprep.tokens.training import train_vocabulary
 from opt_dataprep.tokens.vocabulary import byte_characters, parse_vocabulary, write_vocabulary
-from support.corpora import library_texts
+from opt_store import digest_of
+from support.corpora import library_texts, source, spec, written
 
 FOLDER = Path(__file__).resolve().parents[2] / "../shared/tokenizer"
 WHERE = ("vocab.json", "merges.txt")
@@ -166,6 +169,43 @@ def test_byte_characters_are_those_of_the_reference():
 def test_files_that_are_no_vocabulary(learned, change, message):
     with pytest.raises(BadInput, match=message):
         parse_vocabulary(*change(*write_vocabulary(learned)), WHERE)
+
+
+def with_files(folder, learned) -> DataSpec:
+    for name, content in zip(WHERE, write_vocabulary(learned), strict=True):
+        written(folder / name, content)
+    files = TokenizerFiles(vocab_uri=(folder / WHERE[0]).as_uri(), merges_uri=(folder / WHERE[1]).as_uri())
+    return spec(source(written(folder / "a.txt", b"some text")), tokenizer=Tokenizer(files=files))
+
+
+@pytest.mark.unit
+def test_a_missing_or_wrong_vocabulary_is_said_when_the_plan_is_made(tmp_path, learned):
+    data = with_files(tmp_path, learned)
+    assert data.tokenizer is not None
+    wrong = data.tokenizer.files.model_copy(update={"merges_digest": "sha256:" + "0" * 64})
+    with pytest.raises(BadInput, match=r"merges\.txt: digest is sha256:\w+, wanted is sha256:0000"):
+        make_plan(data.model_copy(update={"tokenizer": Tokenizer(files=wrong)}))
+    (tmp_path / WHERE[0]).write_bytes(b"[]")
+    with pytest.raises(BadInput, match=r"vocab\.json: must be one JSON object"):
+        make_plan(data)
+    (tmp_path / WHERE[0]).unlink()
+    with pytest.raises(
+        BadInput, match=r"vocab\.json: there is no such object; correct data\.tokenizer\.files\.vocabUri"
+    ):
+        make_plan(data)
+
+
+@pytest.mark.unit
+def test_the_vocabularys_digests_are_in_the_plan_so_that_another_one_is_another_data_set(tmp_path, learned):
+    data = with_files(tmp_path, learned)
+    first = make_plan(data)
+    files = first.data.tokenizer.files
+    assert (files.vocab_digest, files.merges_digest) == tuple(
+        digest_of((tmp_path / name).read_bytes()) for name in WHERE
+    )
+    assert make_plan(data) == first
+    with_files(tmp_path, train_vocabulary(iter(library_texts(25)), 601))
+    assert make_plan(data).digest() != first.digest()
 
 
 @pytest.mark.unit

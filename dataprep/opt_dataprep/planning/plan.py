@@ -9,15 +9,17 @@ from opt_dataprep.dedup.minhash import minhash_version
 from opt_dataprep.errors import BadInput
 from opt_dataprep.planning.listing import list_objects
 from opt_dataprep.planning.split import split_objects
+from opt_dataprep.tokens.tokenizer_stage import pinned
 
 
 def make_plan(data: DataSpec) -> DataprepPlan:
     """List the sources and cut them into parts.
 
     Raises:
-        BadInput: A source has no objects, or one cannot be read as what it claims to be.
-        StoreError: A source's store cannot be read.
+        BadInput: A source has no objects, or it or the tokenizer's files cannot be read as what they claim to be.
+        StoreError: A source's or the tokenizer's store cannot be read.
     """
+    data = shaping(data)
     objects: list[PlannedObject] = []
     parts: list[Part] = []
     for number, source in enumerate(data.sources or ()):
@@ -28,7 +30,7 @@ def make_plan(data: DataSpec) -> DataprepPlan:
         parts += fresh
         objects += found
     return DataprepPlan(
-        data=shaping(data),
+        data=data,
         objects=tuple(objects),
         parts=tuple(parts),
         code={**code_versions(), "minhash": minhash_version()},
@@ -36,6 +38,10 @@ def make_plan(data: DataSpec) -> DataprepPlan:
 
 
 def shaping(data: DataSpec) -> DataSpec:
-    """The spec with the fields that do not shape the result at their defaults."""
+    """The spec with the fields that do not shape the result at their defaults, and the tokenizer's files pinned."""
     defaults = DataSpec.model_fields
-    return data.model_copy(update={name: defaults[name].default for name in ("workers", "skip_batches")})
+    changes: dict[str, object] = {name: defaults[name].default for name in ("workers", "skip_batches")}
+    tokenizer = data.tokenizer
+    if tokenizer is not None and tokenizer.files is not None:
+        changes["tokenizer"] = tokenizer.model_copy(update={"files": pinned(tokenizer.files)})
+    return data.model_copy(update=changes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
@@ -11,12 +12,14 @@ import pyarrow.parquet as pq
 
 from opt_api.documents.dataprep import PlannedObject
 from opt_dataprep.errors import BadInput
+from opt_dataprep.sources.arrow_layout import batch_layouts, batch_rows
 from opt_dataprep.sources.compression import FREE_BYTES, MAX_EXPANSION
 from opt_dataprep.sources.document import Oversized, Rejected, SourceDocument
 from opt_dataprep.sources.objects import open_object
 from opt_dataprep.sources.uris import object_uri
 
 _ROWS = 1024
+STREAM_BEGINS = b"\xff\xff\xff\xff"
 _MAX_UNIT_BYTES = 8 << 30
 """A row group or record batch that claims to unpack to more is refused: a worker could not hold it."""
 
@@ -40,17 +43,19 @@ def read_parquet(
 ) -> Iterator[SourceDocument | Rejected]:
     """Yield the documents of row groups [start, end)."""
     with _faults(planned, "Parquet"):
-        file = pq.ParquetFile(cast("IO[bytes]", open_object(planned)))
-        _check_column(planned, file.schema_arrow, column)
-        rows = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-        for group in range(start, end):
-            _check_unit(planned, group, file.metadata.row_group(group))
+        found = pq.ParquetFile(cast("IO[bytes]", open_object(planned)))
+        _check_column(planned, found.schema_arrow, column)
+        metadata = found.metadata
+        rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        packed = {group: _check_group(planned, group, metadata.row_group(group)) for group in range(start, end)}
+        # A dictionary stays one: each of its values may stand for any number of rows.
+        file = pq.ParquetFile(cast("IO[bytes]", open_object(planned)), metadata=metadata, read_dictionary=[column])
     first = sum(rows[:start])
     for group in range(start, end):
         batches = file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[column])
-        for batch in _guarded(planned, f"Parquet (row group {group})", batches):
-            yield from _rows(batch.column(0), number, first, limit)
-            first += batch.num_rows
+        parts = (batch.column(0) for batch in _guarded(planned, f"Parquet (row group {group})", batches))
+        yield from _bounded(planned, f"row group {group}", packed[group], _rows(parts, number, first, limit))
+        first += rows[group]
 
 
 def read_arrow(
@@ -60,23 +65,44 @@ def read_arrow(
     with _faults(planned, "an Arrow IPC file"):
         reader = pa.ipc.open_file(pa.PythonFile(open_object(planned), mode="r"))
         _check_column(planned, reader.schema, column)
-        first = sum(reader.get_batch(i).num_rows for i in range(start))
-    batches = (reader.get_batch(i) for i in range(start, end))
-    for batch in _guarded(planned, "an Arrow IPC file", batches):
-        batch.validate(full=True)
-        yield from _rows(batch.column(column), number, first, limit)
-        first += batch.num_rows
+        tables = cast("IO[bytes]", open_object(planned))
+        for unit, layout in batch_layouts(tables, start, end):
+            _check_unit(planned, unit, layout.packed, layout.unpacked)
+        first = batch_rows(tables, start)
+    batches = _guarded(planned, "an Arrow IPC file", (_whole(reader, i) for i in range(start, end)))
+    yield from _rows((batch.column(column) for batch in batches), number, first, limit)
 
 
-def _rows(texts: Any, number: int, first: int, limit: int) -> Iterator[SourceDocument | Rejected]:
-    for row, scalar in enumerate(texts, first):
-        buffer = scalar.as_buffer()
-        if buffer is None:
-            yield Rejected(number, row, 0, "missing_text")
-        elif buffer.size > limit:
-            yield Oversized(number, row, buffer.size, bytes(memoryview(buffer)[:4096]))
-        else:
-            yield SourceDocument(number, row, buffer.size, buffer.to_pybytes())
+def _whole(reader: pa.ipc.RecordBatchFileReader, batch: int) -> pa.RecordBatch:
+    found = reader.get_batch(batch)
+    found.validate(full=True)
+    return found
+
+
+def _rows(columns: Iterable[Any], number: int, first: int, limit: int) -> Iterator[SourceDocument | Rejected]:
+    row = first
+    for column in columns:
+        for scalar in column:
+            value = scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
+            buffer = value.as_buffer() if value.is_valid else None
+            if buffer is None:
+                yield Rejected(number, row, 0, "missing_text")
+            elif buffer.size > limit:
+                yield Oversized(number, row, buffer.size, bytes(memoryview(buffer)[:4096]))
+            else:
+                yield SourceDocument(number, row, buffer.size, buffer.to_pybytes())
+            row += 1
+
+
+def _bounded(
+    planned: PlannedObject, unit: str, packed: int, documents: Iterator[SourceDocument | Rejected]
+) -> Iterator[SourceDocument | Rejected]:
+    """Refuse what a dictionary blows up: its metadata counts a value once, however many rows repeat it."""
+    total = 0
+    for document in documents:
+        total += document.length
+        _check_unit(planned, unit, packed, total)
+        yield document
 
 
 def _check_column(planned: PlannedObject, schema: pa.Schema, column: str) -> None:
@@ -87,19 +113,24 @@ def _check_column(planned: PlannedObject, schema: pa.Schema, column: str) -> Non
         raise BadInput(object_uri(planned), None, f"column {column!r} is {kind}; allowed are string and binary")
 
 
-def _check_unit(planned: PlannedObject, group: int, found: pq.RowGroupMetaData) -> None:
-    size = found.total_byte_size
+def _check_group(planned: PlannedObject, group: int, found: pq.RowGroupMetaData) -> int:
+    """Return the packed bytes of a row group that does not say of itself that it is a bomb."""
     packed = sum(found.column(i).total_compressed_size for i in range(found.num_columns))
+    _check_unit(planned, f"row group {group}", packed, found.total_byte_size)
+    return packed
+
+
+def _check_unit(planned: PlannedObject, unit: str, packed: int, size: int) -> None:
     if size > max(FREE_BYTES, MAX_EXPANSION * packed):
         raise BadInput(
             object_uri(planned),
             None,
-            f"row group {group} expands to more than {MAX_EXPANSION} times its size ({packed} to {size} bytes); "
+            f"{unit} expands to more than {MAX_EXPANSION} times its size ({packed} to {size} bytes); "
             "refused as a decompression bomb: unpack it yourself if it is meant",
         )
     if size > _MAX_UNIT_BYTES:
         raise BadInput(
-            object_uri(planned), None, f"row group {group} unpacks to {size} bytes; at most {_MAX_UNIT_BYTES} allowed"
+            object_uri(planned), None, f"{unit} unpacks to {size} bytes; at most {_MAX_UNIT_BYTES} are allowed"
         )
 
 
@@ -116,9 +147,16 @@ def _guarded(planned: PlannedObject, kind: str, batches: Iterator[Any]) -> Itera
 def _faults(planned: PlannedObject, kind: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as fault:
+    except (pa.ArrowException, OSError, ValueError, struct.error) as fault:
         raise BadInput(
             object_uri(planned),
             None,
-            f"not readable as {kind} of {planned.size} bytes (cut short or damaged?): {fault}",
+            f"not readable as {kind} of {planned.size} bytes ({_likely(planned)}): {fault}",
         ) from fault
+
+
+def _likely(planned: PlannedObject) -> str:
+    """Why it may be unreadable: the stream format of Arrow has the same names, and no table of its batches."""
+    if planned.framing == "arrow" and open_object(planned).read(4) == STREAM_BEGINS:
+        return "it is an Arrow IPC stream: write it anew with pyarrow.ipc.new_file"
+    return "cut short or damaged?"

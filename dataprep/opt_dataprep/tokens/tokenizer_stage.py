@@ -17,7 +17,7 @@ from opt_dataprep.tokens.vocabulary import Vocabulary, parse_vocabulary, write_v
 from opt_dataprep.work.preparation import Preparation
 from opt_dataprep.work.results import commits_of, facts, read, results_digest
 from opt_dataprep.work.stage import Stage, Task
-from opt_store import digest_of
+from opt_store import NotFound, digest_of
 
 VOCAB, MERGES = "vocab.json", "merges.txt"
 
@@ -26,17 +26,12 @@ def _inputs(preparation: Preparation, index: int) -> dict[str, Any]:
     tokenizer = preparation.plan.data.tokenizer
     assert tokenizer is not None
     if tokenizer.files is not None:
-        return {"vocab": _etag(tokenizer.files.vocab_uri), "merges": _etag(tokenizer.files.merges_uri)}
+        return {"vocab": tokenizer.files.vocab_digest, "merges": tokenizer.files.merges_digest}
     return {
         "train": tokenizer.train and tokenizer.train.wire(),
         "read": results_digest(preparation, "read"),
         "drops": results_digest(preparation, "drops"),
     }
-
-
-def _etag(uri: str) -> list[str]:
-    store, key = split_uri(uri)
-    return [uri, store_at(store).stat(key).etag]
 
 
 def _run(task: Task) -> dict[str, Any]:
@@ -56,13 +51,31 @@ def _run(task: Task) -> dict[str, Any]:
     return {"rows": rows, "tokens": len(vocabulary.ids), "merges": len(vocabulary.merges)}
 
 
+def pinned(files: TokenizerFiles) -> TokenizerFiles:
+    """The files with their digests, which then name the vocabulary; read before any work starts.
+
+    Raises:
+        BadInput: One is missing, has another digest than the spec says, or they are no vocabulary.
+        StoreError: Their store cannot be read.
+    """
+    vocab, merges = _fetch(files)
+    parse_vocabulary(vocab, merges, (files.vocab_uri, files.merges_uri))
+    return files.model_copy(update={"vocab_digest": digest_of(vocab), "merges_digest": digest_of(merges)})
+
+
 def _fetch(files: TokenizerFiles) -> tuple[bytes, bytes]:
     fetched = []
-    for uri, wanted in ((files.vocab_uri, files.vocab_digest), (files.merges_uri, files.merges_digest)):
+    for field, uri, wanted in (
+        ("vocabUri", files.vocab_uri, files.vocab_digest),
+        ("mergesUri", files.merges_uri, files.merges_digest),
+    ):
         store, key = split_uri(uri)
-        data = store_at(store).get(key)
+        try:
+            data = store_at(store).get(key)
+        except NotFound as fault:
+            raise BadInput(uri, None, f"there is no such object; correct data.tokenizer.files.{field}") from fault
         if wanted is not None and digest_of(data) != wanted:
-            raise BadInput(uri, None, f"digest is {digest_of(data)}, the spec has {wanted}; correct one of them")
+            raise BadInput(uri, None, f"digest is {digest_of(data)}, wanted is {wanted}; correct the file or the spec")
         fetched.append(data)
     return fetched[0], fetched[1]
 
