@@ -1,4 +1,11 @@
-"""The commands of data preparation's Jobs, one process after the other: the same data set as the local driver's."""
+"""The commands of data preparation's Jobs: the same data set as the local driver's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +14,10 @@ from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
 from opt_cli import dataprep_stage, termination
 from opt_dataprep.work.driver import prepare
+from opt_store import open_store
+from support import s3
+from support.corpora import library_texts, write_jsonl
+from support.kills import dataset_bytes
 from support.small_spec import SPEC
 
 pytestmark = pytest.mark.integration
@@ -46,3 +57,61 @@ def test_stages_as_jobs_make_what_the_local_driver_makes(tmp_path, monkeypatch: 
     (tmp_path / "plan.json").write_bytes(wrong.to_bytes())
     assert dataprep_stage.main(planning) == 65
     assert "/no/such/folder" in capsys.readouterr().err
+
+
+AT_ONCE = 3
+"""Completions of a stage whose pods run side by side; the stages before and after run in this process."""
+
+
+def start_completion(arguments: list[str], index: int) -> subprocess.Popen[str]:
+    """Start one completion of a stage, as its pod does."""
+    command = [sys.executable, "-m", "opt_cli.dataprep_stage", *arguments]
+    env = {**os.environ, dataprep_stage.INDEX: str(index)}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run_side_by_side(arguments: list[str]) -> None:
+    """Run all completions at once; one is killed, kill -9, when it has said what it did first, and made anew."""
+    running = {index: start_completion(arguments, index) for index in range(AT_ONCE)}
+    victim = running[AT_ONCE - 1]
+    assert victim.stdout is not None
+    victim.stdout.readline()
+    victim.kill()
+    victim.communicate()
+    running[AT_ONCE - 1] = start_completion(arguments, AT_ONCE - 1)
+    for process in running.values():
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize("side_by_side", [{"read", "bands"}, {"tokenise", "scatter"}])
+def test_completions_side_by_side_on_a_server_one_of_them_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side_by_side: set[str]
+):
+    texts = library_texts(160)
+    write_jsonl(tmp_path / "src/a.jsonl", [*texts, *(text + " tail" for text in texts[::10])])
+    source = {"name": "library", "uri": (tmp_path / "src").as_uri()}
+    data = SPEC["spec"]["data"] | {"sources": [source], "partBytes": 1 << 20}
+    plan = resolve(OPTTraining.model_validate(SPEC | {"spec": SPEC["spec"] | {"data": data}}))
+    (tmp_path / "twin").mkdir()
+    prepare(plan.data, (tmp_path / "twin").as_uri(), workers=1)
+    wanted = {f"data/{key}": content for key, content in dataset_bytes(tmp_path / "twin").items()}
+    (tmp_path / "server").mkdir()
+    with s3.seaweedfs_server(tmp_path / "server") as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        url = f"s3://{server.bucket}/run"
+        first = dataprep_stage.plan_preparation(plan, url)
+        assert set(first.stages) > side_by_side
+        for stage in first.stages:
+            given = ["stage", "--store", url, "--plan", first.plan, "--stage", stage]
+            if stage in side_by_side:
+                run_side_by_side([*given, "--completions", str(AT_ONCE)])
+            else:
+                monkeypatch.setenv(dataprep_stage.INDEX, "0")
+                assert dataprep_stage.main([*given, "--completions", "1"]) == 0
+        store = open_store(url)
+        keys = [found.key for found in store.list("data/") if not found.key.startswith("data/work/")]
+        assert {key: store.get(key) for key in keys} == wanted
+        assert dataprep_stage.plan_preparation(plan, url).stages == ()
