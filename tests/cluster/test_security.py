@@ -147,6 +147,26 @@ def test_its_rights_reach_no_secret_and_no_right(cluster: Cluster, account: str,
     assert not may("patch", "validatingadmissionpolicies", "admissionregistration.k8s.io", space="")
 
 
+NODE_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "our taint": ({"spec": {"taints": [{"key": "opt-operator.io/quarantined", "effect": "NoSchedule"}]}}, ""),
+    "our annotation": ({"metadata": {"annotations": {"opt-operator.io/quarantined-by": "a/b"}}}, ""),
+    "another taint": ({"spec": {"taints": [{"key": "mine", "effect": "NoExecute"}]}}, "a taint of another key"),
+    "labels": ({"metadata": {"labels": {"pool": "mine"}}}, "labels"),
+    "cordon": ({"spec": {"unschedulable": True}}, "whether it is cordoned"),
+    "annotation": ({"metadata": {"annotations": {"mine": "1"}}}, "annotations that are not ours"),
+}
+
+
+@pytest.mark.parametrize("change", NODE_CHANGES)
+def test_of_a_node_it_may_change_its_own_taint_and_nothing_else(change: str, cluster: Cluster, account: str):
+    patch, word = NODE_CHANGES[change]
+    command = [str(programs.find("kubectl")), f"--kubeconfig={cluster.kubeconfig}", f"--as={account}", "patch",
+               "node", "node-1", "--type=merge", "--dry-run=server", f"--patch={json.dumps(patch)}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode == 0) == (not word), done.stderr
+    assert word in done.stderr
+
+
 def test_definitions_refuse_what_the_models_refuse(cluster: Cluster, account: str, namespace: str, tmp_path: Path):
     """The same belts hold for whoever goes past our own tools: the API server knows the fields."""
     document = documents()["s3"]

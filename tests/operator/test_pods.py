@@ -33,6 +33,7 @@ def every_pod(**spec: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "host", pods.host(parent, plan, "image", 1, 0, "s3://b/manifest.json", pods.Placement({"n1"}))["spec"]
     yield "plan", jobs.plan_job(parent, plan, "image", 1)["spec"]["template"]["spec"]
     yield "stage", jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json")["spec"]["template"]["spec"]
+    yield "burn-in", jobs.burn_in_job(parent, plan, "image", 1, "n1", "cloud://1")["spec"]["template"]["spec"]
     yield "evaluation", jobs.evaluation_job(parent, plan, "image", 1, "s3://b/m")["spec"]["template"]["spec"]
 
 
@@ -129,7 +130,35 @@ def test_names_fit() -> None:
         pods.coordinator(parent, plan, "image", 99_999),
         pods.host(parent, plan, "image", 99_999, 16_383, "s3://b/m", pods.Placement()),
         jobs.stage_job(parent, plan, "image", "validation", 999, "key"),
+        jobs.burn_in_job(parent, plan, "image", 99_999, "n" * 253, "cloud://machine"),
         surroundings.plan_map(parent, plan),
         surroundings.coordinator_service(parent, 1),
     ]
     assert all(len(document["metadata"]["name"]) <= 63 for document in documents)
+
+
+def test_hosts_are_burned_in_before_they_join() -> None:
+    made = training(resilience={"hostChecks": {"seconds": 7}})
+    parent = Parent("small", "team", "uid", made.spec.pods)
+
+    def command(plan: Plan, *, alone: bool) -> str:
+        spec = pods.host(parent, plan, "image", 1, 0, "s3://b/m", pods.Placement(alone=alone))["spec"]
+        return " ".join(spec["containers"][0]["command"])
+
+    wanted = "--check-seconds 7 --check-with small-coordinator:7071"
+    assert command(resolve(made), alone=True).endswith(wanted)
+    assert command(resolve(made), alone=False).endswith(f"{wanted} --shared-machine")
+    without = resolve(training(resilience={"hostChecks": {"enabled": False}}))
+    assert "--check" not in command(without, alone=True)
+
+
+def test_a_quarantined_machine_is_loaded_on_its_node_for_longer_and_in_spite_of_its_taint() -> None:
+    made = training(resilience={"hostChecks": {"seconds": 7}})
+    parent = Parent("small", "team", "uid", made.spec.pods)
+    job = jobs.burn_in_job(parent, resolve(made), "image", 4, "n1", "cloud://machine-1")
+    spec = job["spec"]["template"]["spec"]
+    (term,) = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+    assert {"key": "opt-operator.io/quarantined", "operator": "Exists"} in spec["tolerations"]
+    assert "--seconds 21" in " ".join(spec["containers"][0]["command"])
+    assert job["spec"]["backoffLimitPerIndex"] == 0

@@ -28,6 +28,7 @@ def built(training: OPTTraining, plan: Plan) -> list[dict[str, Any]]:
             pods.host(parent, plan, "image", 1, 0, "s3://bucket/manifest.json", pods.Placement()),
             jobs.plan_job(parent, plan, "image", 1),
             jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json"),
+            jobs.burn_in_job(parent, plan, "image", 1, "node-1", "cloud://machine-1"),
             jobs.evaluation_job(parent, plan, "image", 1, "s3://bucket/manifest.json"),
         ]
     return made

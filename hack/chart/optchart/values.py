@@ -64,6 +64,7 @@ class Rbac(Values):
     """Rights beyond those on the watched namespaces."""
 
     nodes: bool
+    taint_nodes: bool
     aggregate: bool
 
 

@@ -93,7 +93,9 @@ class Applier:
         try:
             await self._kube.delete(action.kind, snapshot.key.namespace, action.name, action.uid, action.grace_s)
         except ApiFault as fault:
-            if fault.status not in (GONE, CONFLICT):  # a conflict: the name has another uid now, which is not meant
+            if fault.status == CONFLICT:  # the name has another uid now, which is not meant, or somebody else writes
+                return
+            if fault.status != GONE:
                 raise
         self._writes.deleted(snapshot.key, action.kind, snapshot.key.namespace, action.name, action.uid)
         log.info("deleted", kind=action.kind, name=action.name, why=action.why, grace_s=action.grace_s,

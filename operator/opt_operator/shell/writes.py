@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,15 @@ class Expected:
 
 
 class Writes:
-    """What was written and not yet seen, by training."""
+    """What was written and not yet seen, by training.
 
-    def __init__(self, cache: Cache) -> None:
+    Args:
+        clock: Seconds that only grow; the event loop's when absent.
+    """
+
+    def __init__(self, cache: Cache, clock: Callable[[], float] | None = None) -> None:
         self._cache = cache
+        self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._waiting: defaultdict[Key, dict[tuple[str, str], Expected]] = defaultdict(dict)
 
     def wrote(self, key: Key, kind: str, answer: dict[str, Any]) -> None:
@@ -52,7 +58,7 @@ class Writes:
         waiting = self._waiting.get(key)
         if not waiting:
             return ()
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         left = {name: item for name, item in waiting.items() if now - item.at_s < LIMIT_S and not self._seen(item)}
         if left:
             self._waiting[key] = left
@@ -61,7 +67,7 @@ class Writes:
         return tuple(left.values())
 
     def _note(self, key: Key, kind: str, namespace: str, name: str, uid: str, version: str) -> None:
-        at = asyncio.get_running_loop().time()
+        at = self._clock()
         self._waiting[key][kind, name] = Expected(kind, namespace, name, uid, version, at)
 
     def _seen(self, item: Expected) -> bool:

@@ -185,6 +185,15 @@ class ModelApi:
             if any(owner["uid"] == uid for owner in owners):
                 self.remove(kind, namespace, name, None)
 
+    def collect_orphans(self) -> None:
+        """What has owners of which none is there any more goes, however it came to be."""
+        uids = {document["metadata"]["uid"] for document in self.objects.values()}
+        for kind, namespace, name in list(self.objects):
+            document = self.objects.get((kind, namespace, name))
+            owners = document["metadata"].get("ownerReferences", []) if document else []
+            if owners and not any(owner["uid"] in uids for owner in owners):
+                self.remove(kind, namespace, name, None)
+
     def _found(self, kind: str, namespace: str, name: str) -> Object:
         if (kind, namespace, name) not in self.objects:
             raise ApiFault(404, f"{kind} {name} not found")

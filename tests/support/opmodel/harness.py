@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from opt_api.base import GROUP
 from opt_operator.core.snapshot import Key, Settings
 from opt_operator.shell.apply import Applier
 from opt_operator.shell.cache import Cache, view_of
@@ -25,6 +26,9 @@ KEY = Key(NS, "small")
 SETTINGS = Settings("registry/trainer:1", "registry/dataprep:1")
 RELIST_EVERY = 30
 RIVAL_LAG = 3
+CALM = 12
+"""So many seconds a run must stay where it should end."""
+LONGEST = 600
 SEEN_ELSEWHERE = ("Pod", "Job", "Event", "Node", "OPTTraining")
 
 
@@ -73,7 +77,7 @@ class Process:
         self.random = random.Random(trouble.seed)
         api: Any = world.api
         self.cache = Cache(api, [], lambda *_: None)
-        self.writes = Writes(self.cache)
+        self.writes = Writes(self.cache, lambda: float(world.clock))
         gatherer = Gatherer(self.cache, world, world, SETTINGS, lambda: world.api.now)
         applier = Applier(api, world, self.writes, "operator-1", lambda: True)
         self.loop = Reconciler(WorkQueue(), gatherer, applier, self.writes)
@@ -123,12 +127,13 @@ class Run:
 
     world: World
     script: Callable[[World, int], None]
-    ticks: int
+    after: int
+    wanted: dict[str, Any]
     trouble: Perturbation = field(default_factory=Perturbation)
     die_at: int | None = None
     writes: int = 0
-    marks: dict[int, int] = field(default_factory=dict)
-    """Writes that had been made when a tick began."""
+    before: int = 0
+    """Writes that were made until the gang was at work."""
     deaths: int = 0
     doubled: list[str] = field(default_factory=list)
 
@@ -137,8 +142,10 @@ class Run:
         api.before_write, api.after_write = self._before, self._after
         process = await self._born()
         rival: Process | None = None
-        for tick in range(self.ticks):
-            self.marks[tick] = self.writes
+        calm = 0
+        for tick in range(LONGEST):
+            if self.world.began is None:
+                self.before = self.writes
             self.script(self.world, tick)
             if _within(tick, self.trouble.hand):
                 meddle(self.world, tick)
@@ -152,7 +159,20 @@ class Run:
                 self.deaths += 1
                 process = await self._born()
             self._check(tick)
+            calm = calm + 1 if self._came(tick) else 0
+            if calm > CALM:
+                break
         return self.world
+
+    def _came(self, tick: int) -> bool:
+        """Whether it is where it should end, with all trouble behind it."""
+        began, trouble = self.world.began or 0, self.trouble
+        if tick < began + self.after or tick < max(
+            x[1] for x in (trouble.outage, trouble.when, trouble.rival, trouble.hand)
+        ):
+            return False
+        found = end_of(self.world)
+        return {key: found[key] for key in self.wanted} == self.wanted
 
     async def _born(self, lag: int = 0) -> Process:
         process = Process(self.world, replace(self.trouble, lag=lag) if lag else self.trouble)
@@ -190,7 +210,7 @@ class Run:
     def _works(self, pod: Object) -> bool:
         where = pod["spec"].get("nodeName")
         node = self.world.api.objects.get(("Node", "", where or ""), {})
-        leaving = node.get("spec", {}).get("unschedulable", False)
+        leaving = bool(node.get("spec", {}).get("unschedulable") or node.get("spec", {}).get("taints"))
         ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
         return not (where in self.world.lost or leaving or ended or "deletionTimestamp" in pod["metadata"])
 
@@ -209,21 +229,23 @@ def end_of(world: World) -> dict[str, Any]:
     api = world.api
     resource = api.objects.get(("OPTTraining", NS, "small"))
     status = resource.get("status", {}) if resource else {}
-    pods = sorted(
-        f"{p['metadata']['labels']['opt-operator.io/role']}-{p['metadata']['labels'].get('opt-operator.io/slot', '')}"
+    alive = [
+        p["metadata"]["labels"]
         for p in api.of("Pod")
         if p.get("status", {}).get("phase") in ("Pending", "Running") and "deletionTimestamp" not in p["metadata"]
-    )
+    ]
     return {
         "there": resource is not None,
         "phase": status.get("phase"),
         "dataset": status.get("dataset"),
         "intent": status.get("intent", {}).get("reason"),
         "conditions": {c["type"]: c["status"] for c in status.get("conditions", [])},
-        "pods": pods,
+        "pods": sorted(labels.get(f"{GROUP}/slot", labels[f"{GROUP}/role"]) for labels in alive),
+        "gang": sum(labels[f"{GROUP}/role"] == "gang" for labels in alive),
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
         "tainted": [n["metadata"]["name"] for n in api.of("Node") if n["spec"].get("taints")],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
+        "rate": world.journal.values.get("learningRate"),
         "run": (world.journal.phase, len(world.journal.gang), world.journal.suspend),
     }
 

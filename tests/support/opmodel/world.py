@@ -21,6 +21,7 @@ NS = "team"
 STAGES = ("read", "pack")
 DIGEST = "sha256:" + "1" * 64
 NOTICED_S = 8
+SETTLED_STEPS = 4
 
 
 @dataclass
@@ -53,6 +54,8 @@ class World:
     gone: dict[str, str] = field(default_factory=dict)
     fail_stage: dict[str, int] = field(default_factory=dict)
     clock: int = 0
+    began: int | None = None
+    """When the gang had been at work for a moment: what is special about a scenario begins here."""
     told: list[str] = field(default_factory=list)
 
     def add_nodes(self, count: int) -> None:
@@ -66,12 +69,19 @@ class World:
     def tick(self) -> None:
         self.clock += 1
         self.api.now += timedelta(seconds=1)
+        self.api.collect_orphans()
         self._notice_lost_nodes()
         for pod in self.api.of("Pod"):
             self._kubelet(pod)
         for job in self.api.of("Job"):
             self._job(job)
         self._coordinate()
+        if self.began is None and self.journal.step >= SETTLED_STEPS:
+            self.began = self.clock
+
+    def at(self, seconds: int) -> bool:
+        """Whether so much time has passed since the gang was at work."""
+        return self.began is not None and self.clock - self.began == seconds
 
     def lose(self, node: str) -> None:
         self.lost[node] = self.clock

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from opt_api.training.status import HostStatus
 from opt_operator.core import names
-from opt_operator.core.actions import Action, Create, Delete, Tell
+from opt_operator.core.actions import Action, Apply, Create, Delete, Tell
 from opt_operator.core.builders import jobs
 from opt_operator.core.rules.verdict import Case
 from opt_operator.core.views import JobView, NodeView
@@ -39,6 +39,9 @@ def _next(case: Case, host: HostStatus, job: JobView | None) -> tuple[Action, ..
     if job.condition("Complete"):
         reason = f"it stood {jobs.BURN_IN_TIMES} times the usual load in Job {job.metadata.name}"
         return (Tell("/pardon", {"hardware": host.hardware, "reason": reason}),)
+    if job.spec.suspend:
+        resumed = jobs.suspended(case.parent.namespace, job.metadata.name, suspend=False)
+        return (Apply(resumed, "opt-workload"),)
     failed = job.condition("Failed")
     since = failed.last_transition_time if failed else None
     if since is not None and case.snapshot.now - since > AGAIN_AFTER:
