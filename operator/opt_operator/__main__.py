@@ -60,7 +60,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     lease_namespace = found.lease_namespace or next(iter(found.namespace), "default")
     return Options(
         images, tuple(found.namespace), found.kubeconfig, lease_namespace, found.lease_name, found.metrics_port,
-        found.probe_port, found.taint_nodes,
+        found.probe_port, found.taint_nodes, found.lease_is_given,
     )  # fmt: skip
 
 

@@ -91,7 +91,6 @@ def test_install_upgrade_test_and_uninstall_without_a_trace(cluster: Cluster, sy
     assert deployment["spec"]["replicas"] == 1
     assert cluster.api.get(f"/api/v1/namespaces/{system}/secrets/object-store-credentials")["data"] == login
     helm("uninstall", "opt", "--namespace", system, "--wait", **config)
-    cluster.api.delete(f"/apis/coordination.k8s.io/v1/namespaces/{system}/leases/opt")
     wait_for(lambda: everything(cluster.api) == outside, 30, "nothing left outside the namespace",
              lambda: str(everything(cluster.api) - outside))  # fmt: skip
     wait_for(lambda: inside(cluster.api, system) == before, 60, "nothing left inside",

@@ -102,6 +102,14 @@ def duration(plan: Plan, done: Work, pod_cpu: str) -> Duration:
     )
 
 
+def utilisation(plan: Plan, pod_cpu: str, tokens_per_second: float) -> float:
+    """MFU: what the model needs for these tokens over what the devices of the whole gang could do at their peak."""
+    layout = plan.layout
+    cores = workers_cores(layout, pod_cpu) if layout.device == "cpu" else 1.0
+    peak = DEVICES[layout.device_model].peak[plan.precision.compute] * cores * layout.world_size
+    return tokens_per_second * plan.architecture.model_flops_per_token(plan.sequence_length) / peak
+
+
 def expected_ettr(plan: Plan, step_seconds: float) -> float:
     """Productive over wall time: 1 / (1 + C/T + (T/2 + R)/M).
 

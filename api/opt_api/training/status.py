@@ -62,6 +62,8 @@ class OPTTrainingStatus(Model):
 
     conditions: Conditions = ()
     observed_generation: LongWhole | None = None
+    operator_term: LongWhole | None = None
+    """Fencing token of the operator that wrote this: one that finds a higher one than its own has been replaced."""
     phase: Phase | None = None
     attempt: Whole = 0
     """Number of the current attempt; ours, never derived from children."""

@@ -11,6 +11,7 @@ from opt_operator.core.phases import allowed
 from opt_operator.core.plans import plan_in_force
 from opt_operator.core.rules.finish import complete, over
 from opt_operator.core.rules.prepare import prepare, tidy
+from opt_operator.core.rules.queueing import queue
 from opt_operator.core.rules.run import run
 from opt_operator.core.rules.suspend import suspend
 from opt_operator.core.rules.verdict import IDLE_S, LATER_S, SOON_S, Case, Verdict, parent_of
@@ -21,6 +22,7 @@ from opt_operator.core.views import PodView
 CaseRule = Callable[[Case], Verdict | None]
 STAGES: tuple[tuple[str, CaseRule], ...] = (
     ("suspend", suspend),
+    ("queue", queue),
     ("prepare", prepare),
     ("complete", complete),
     ("run", run),

@@ -15,6 +15,8 @@ from opt_operator.core import names
 from opt_operator.core.nodes import NodeVerdict
 from opt_operator.core.views import Child, CoordinatorReport, JobView, NodeView, PodView, ResourceView
 
+PROGRESS_EVERY_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -63,6 +65,7 @@ class Snapshot:
         apis: API groups that the cluster has.
         status_age_s: Since we last wrote the status.
         refused: What the API server answered to the last try, if it refused.
+        progress_every_s: Numbers that only grow are written this often at most.
         known: What was found out about each pod, by identity: a pod is asked about by several rules.
     """
 
@@ -82,6 +85,7 @@ class Snapshot:
     apis: frozenset[str] = frozenset()
     status_age_s: float = 1e9
     refused: str = ""
+    progress_every_s: float = PROGRESS_EVERY_S
     known: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

@@ -14,8 +14,6 @@ from opt_operator.core.rules.verdict import Verdict
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.core.views import CoordinatorReport
 
-PROGRESS_EVERY_S = 10.0
-"""Numbers that only grow are written this often at most."""
 PROGRESS = ("step", "loss", "tokens_per_second", "eta_seconds", "ettr", "checkpoint")
 FRESH_INTERVALS = 3
 FRESH_AT_LEAST_S = 600.0
@@ -183,7 +181,7 @@ def _limit_s(snapshot: Snapshot) -> float:
 def _calm(snapshot: Snapshot, after: OPTTrainingStatus) -> OPTTrainingStatus:
     """Keep numbers that only grow as they were written, unless it is time or something else changed."""
     before = snapshot.status
-    if snapshot.status_age_s >= PROGRESS_EVERY_S:
+    if snapshot.status_age_s >= snapshot.progress_every_s:
         return after
     old = {name: getattr(before, name) for name in PROGRESS}
     resting = after.model_copy(update=old)

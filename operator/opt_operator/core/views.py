@@ -270,6 +270,11 @@ class ResourceView(View):
     spec: dict[str, Any] = Field(default_factory=dict)
     status: dict[str, Any] = Field(default_factory=dict)
 
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """What was worked out of this version of it, by name; for whoever works it out."""
+        return {}
+
 
 class Child(View):
     """Any other child: the whole document is kept, to compare it with what is wanted."""
@@ -324,6 +329,7 @@ class CoordinatorReport(View):
     paused_for: str | None = None
     attempt: int = 0
     restarts: int = 0
+    steps_lost: int | None = None
     step: int = 0
     total_steps: int | None = None
     loss: float | None = None

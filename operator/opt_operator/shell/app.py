@@ -16,10 +16,10 @@ import structlog
 from opt_api.base import GROUP, VERSION
 from opt_operator.core.snapshot import Key, Settings
 from opt_operator.shell.apply import Applier
-from opt_operator.shell.cache import Cache, owner_of
+from opt_operator.shell.cache import KINDS, Cache, owner_of
 from opt_operator.shell.gateways import HttpGateways
 from opt_operator.shell.gather import Gatherer
-from opt_operator.shell.kube import SILENCE_S, AioKube
+from opt_operator.shell.kube import SILENCE_S, AioKube, ApiFault
 from opt_operator.shell.lease import Lease
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.metrics import WATCH_SILENCE, serve
@@ -32,6 +32,7 @@ WORKERS = 16
 DEAF_S = 3 * SILENCE_S
 """A watch that has been silent for so long has no future: liveness fails and the kubelet starts us again."""
 STARVED_S = 120.0
+DISCOVER_S = 60.0
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +43,7 @@ class Options:
     Attributes:
         namespaces: Those to watch; none for all.
         kubeconfig: None inside a cluster.
+        lease_is_given: Somebody else makes the Lease.
         taint_nodes: Keep other pods off quarantined machines; needs the right to change nodes.
     """
 
@@ -53,6 +55,7 @@ class Options:
     metrics_port: int
     probe_port: int
     taint_nodes: bool = False
+    lease_is_given: bool = False
 
 
 class Operator:
@@ -65,12 +68,15 @@ class Operator:
         self.cache = Cache(kube, options.namespaces, self._heard)
         self.coordinators = HttpCoordinators(self.cache, self.queue.add)
         self.gateways = HttpGateways(self.cache, self.queue.add)
-        self.lease = Lease(kube, options.lease_namespace, options.lease_name, identity)
+        self.lease = Lease(kube, options.lease_namespace, options.lease_name, identity, make=not options.lease_is_given)
         writes = Writes(self.cache)
         self._gatherer = Gatherer(
             self.cache, self.coordinators, self.gateways, options.settings, lambda: datetime.now(UTC)
         )
-        applier = Applier(kube, self.coordinators, writes, identity, self.lease.valid)
+        lease = self.lease
+        applier = Applier(
+            kube, self.coordinators, writes, identity, lease.valid, lambda: lease.transitions, lease.superseded
+        )
         self.reconciler = Reconciler(self.queue, self._gatherer, applier, writes)
         release = f"{options.lease_namespace}/{options.lease_name}"
         self.quarantine = Quarantine(kube, self.cache, release, self.lease.valid)
@@ -105,11 +111,26 @@ class Operator:
     async def _lead(self) -> None:
         await self.cache.wait_synced()
         await self.lease.held.wait()
-        self._gatherer.apis = await self.kube.groups()
+        await self._discover()
+        await self.lease.raise_to(1 + max(self.cache.terms(), default=0))
         log.info("leading", identity=self.lease.identity, transitions=self.lease.transitions)
         for key in self.cache.owners():
             self.queue.add(key)
-        await self.reconciler.run(WORKERS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.reconciler.run(WORKERS))
+            group.create_task(self._rediscover())
+
+    async def _discover(self) -> None:
+        self._gatherer.apis = await self.kube.groups()
+
+    async def _rediscover(self) -> None:
+        """What was installed since: queues and gang schedulers come and go with the cluster's administrator."""
+        while True:
+            await asyncio.sleep(DISCOVER_S)
+            try:
+                await self._discover()
+            except ApiFault as fault:
+                log.warning("the cluster does not say which APIs it has", fault=str(fault))
 
     def _heard(self, kind: str, item: Any) -> None:
         """Something changed: look at the resource it belongs to, at who serves it, or at who has pods on the node."""
@@ -119,10 +140,9 @@ class Operator:
             for follower in self._followers(item) if kind == "OPTTraining" else ():
                 self.queue.add(follower)
         elif kind == "Node":
-            for pod in self.cache.stores["Pod"].objects.values():
-                owner = owner_of("Pod", pod) if pod.spec.node_name == item.metadata.name else None
-                if owner is not None:
-                    self.queue.add(owner)
+            for owner in self.cache.on_node(item.metadata.name):
+                self.coordinators.hurry(owner)
+                self.queue.add(owner)
 
     def _followers(self, training: Any) -> list[Key]:
         """Served models whose source is this training."""
@@ -138,8 +158,9 @@ class Operator:
     async def _measure(self) -> None:
         while True:
             self.queue.measure()
-            for reflector in self.cache.reflectors:
-                WATCH_SILENCE.labels(reflector.kind).set(reflector.silence_s())
+            for kind in KINDS:
+                silent = [r.silence_s() for r in self.cache.reflectors if r.kind == kind and r.allowed]
+                WATCH_SILENCE.labels(kind).set(max(silent, default=0.0))
             await asyncio.sleep(1.0)
 
     def health(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,13 +15,15 @@ from opt_api.base import API_VERSION
 from opt_api.serving.status import OPTServeStatus
 from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core import names
-from opt_operator.core.actions import Apply, Create, Decision, Delete, Event, Tell
+from opt_operator.core.actions import Action, Apply, Create, Decision, Delete, Event, Tell
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.shell.kube import RESOURCES, ApiFault, Kube
 from opt_operator.shell.reports import Coordinators
 from opt_operator.shell.writes import Writes
 
+AT_ONCE = 16
+"""Actions of one kind that are carried out together."""
 KEPT = 20
 SAME = ("rule", "done", "phase", "podAttempt")
 """A decision that equals the one before in these is not kept again."""
@@ -36,13 +39,17 @@ class Applier:
 
     Args:
         may_write: Asked before each write; False stops everything at once, as the lease is lost.
+        term: Our fencing token; each status carries that of its writer.
+        superseded: Told of a higher one that was found: somebody else leads, whatever our own clock says.
     """
 
     def __init__(
-        self, kube: Kube, coordinators: Coordinators, writes: Writes, identity: str, may_write: Callable[[], bool]
-    ) -> None:
+        self, kube: Kube, coordinators: Coordinators, writes: Writes, identity: str, may_write: Callable[[], bool],
+        term: Callable[[], int] = lambda: 0, superseded: Callable[[int], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._kube, self._coordinators, self._writes = kube, coordinators, writes
         self._identity, self._may_write = identity, may_write
+        self._term, self._superseded = term, superseded
 
     async def apply(self, snapshot: Seen, decision: Decision) -> bool:
         """All of it; whether a status was written.
@@ -50,9 +57,12 @@ class Applier:
         Raises:
             ApiFault: A write was refused; those before it are done, and all of it will be tried again.
         """
-        for action in decision.actions:
-            self._check()
-            await DO[type(action)](self, snapshot, action)
+        if (found := snapshot.status.operator_term or 0) > self._term() > 0:
+            self._superseded(found)
+        for _, alike in itertools.groupby(decision.actions, type):
+            listed = tuple(alike)
+            for first in range(0, len(listed), AT_ONCE):
+                await self._act(snapshot, listed[first : first + AT_ONCE])
         if decision.actions or (decision.status and decision.status.phase != snapshot.status.phase):
             await self._remember(snapshot, decision)
         if decision.status is None or snapshot.resource is None:
@@ -63,11 +73,26 @@ class Applier:
             "apiVersion": API_VERSION,
             "kind": snapshot.key.kind,
             "metadata": {"name": meta.name, "namespace": meta.namespace, "resourceVersion": meta.resource_version},
-            "status": decision.status.wire(),
+            "status": decision.status.wire() | ({"operatorTerm": self._term()} if self._term() else {}),
         }
         answer = await self._kube.apply(snapshot.key.kind, document, "opt-status", "status")
         self._writes.wrote(snapshot.key, snapshot.key.kind, answer)
         return True
+
+    async def _act(self, snapshot: Seen, alike: tuple[Action, ...]) -> None:
+        """Some actions of one kind together: pods of a large gang would take seconds one after another.
+
+        Raises:
+            ApiFault: One was refused; the others of these were carried out all the same.
+        """
+        self._check()
+        if len(alike) == 1:
+            await DO[type(alike[0])](self, snapshot, alike[0])
+            return
+        done = await asyncio.gather(*(DO[type(one)](self, snapshot, one) for one in alike), return_exceptions=True)
+        for result in done:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _create(self, snapshot: Seen, action: Create) -> None:
         kind, meta = action.document["kind"], action.document["metadata"]

@@ -49,12 +49,14 @@ class Store:
         objects: By namespace and name.
         by_owner: Names of the objects of a resource of ours.
         gone: Uids of objects that were deleted lately.
+        changes: How many there were.
     """
 
     kind: str
     objects: dict[Name, Any] = field(default_factory=dict)
     by_owner: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
     gone: deque[str] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
+    changes: int = 0
 
     def put(self, item: Any) -> None:
         """A new or changed object; an older version of a known one is ignored."""
@@ -63,6 +65,7 @@ class Store:
         if old is not None and newer(old.metadata.resource_version, item.metadata.resource_version):
             return
         self.objects[name] = item
+        self.changes += 1
         if key := owner_of(self.kind, item):
             self.by_owner[key].add(name)
 
@@ -70,6 +73,7 @@ class Store:
         """An object is gone."""
         name = (item.metadata.namespace, item.metadata.name)
         if self.objects.pop(name, None) is not None:
+            self.changes += 1
             self.gone.append(item.metadata.uid)
         if key := owner_of(self.kind, item):
             self.by_owner[key].discard(name)
@@ -88,6 +92,12 @@ def owner_of(kind: str, item: Any) -> Key | None:
         if found := meta.labels.get(label):
             return Key(meta.namespace, found, owner)  # type: ignore[arg-type]
     return None
+
+
+def alike(one: NodeView, other: NodeView) -> bool:
+    """Whether a node is as it was, as far as anything is decided on it: kubelets say again and again that they live."""
+    same = one.verdict == other.verdict and one.hardware == other.hardware
+    return same and one.spec == other.spec and one.metadata.labels == other.metadata.labels
 
 
 def newer(one: str, other: str) -> bool:
@@ -150,11 +160,13 @@ class Reflector:
         return version
 
     def _take(self, what: str, item: Any) -> None:
+        old = self._store.objects.get((item.metadata.namespace, item.metadata.name))
         if what == "DELETED":
             self._store.drop(item)
         else:
             self._store.put(item)
-        self._heard(self.kind, item)
+        if what != "MODIFIED" or old is None or self.kind != "Node" or not alike(old, item):
+            self._heard(self.kind, item)
 
     async def _rest(self, fault: ApiFault) -> None:
         self._failures += 1
@@ -182,6 +194,7 @@ class Cache:
 
     def __init__(self, kube: Kube, namespaces: Iterable[str], heard: Heard) -> None:
         self.stores = {kind: Store(kind) for kind in KINDS}
+        self._nodes: tuple[int, Mapping[str, NodeView]] | None = None
         spaces: list[str | None] = list(namespaces) or [None]
         self.reflectors = [
             Reflector(kube, kind, space, self.stores[kind], heard)
@@ -209,6 +222,31 @@ class Cache:
         """One object, or None."""
         return self.stores[kind].objects.get((namespace, name))
 
+    @property
+    def nodes(self) -> Mapping[str, NodeView]:
+        """All nodes by name: one mapping for all who ask until a node changes."""
+        store = self.stores["Node"]
+        if self._nodes is None or self._nodes[0] != store.changes:
+            self._nodes = (store.changes, {name: node for (_, name), node in store.objects.items()})
+        return self._nodes[1]
+
+    def terms(self) -> list[int]:
+        """Fencing tokens that the statuses of all resources carry."""
+        found = [
+            item.status.get("operatorTerm") for kind in names.OWNERS for item in self.stores[kind].objects.values()
+        ]
+        return [term for term in found if isinstance(term, int)]
+
+    def on_node(self, node: str) -> set[Key]:
+        """Whose pods are on a node."""
+        pods = self.stores["Pod"].objects.values()
+        owners = (owner_of("Pod", pod) for pod in pods if pod.spec.node_name == node)
+        return {owner for owner in owners if owner is not None}
+
+    def trainings(self) -> set[Key]:
+        """Every training that there is."""
+        return {key for key, held in self.stores["OPTTraining"].by_owner.items() if held}
+
     def of(self, kind: str, key: Key) -> tuple[Any, ...]:
         """A resource's objects of one kind."""
         return self.stores[kind].of(key)
@@ -217,7 +255,3 @@ class Cache:
         """Every resource of ours that there is, or of which anything is left."""
         stores = [store for store in self.stores.values() if store.kind != "Node"]
         return {key for store in stores for key, held in store.by_owner.items() if held}
-
-    def trainings(self) -> set[Key]:
-        """Of those, the trainings."""
-        return {key for key in self.owners() if key.kind == "OPTTraining"}

@@ -20,12 +20,14 @@ from opt_api.resources import OPTServe, OPTTraining
 from opt_api.serving.status import OPTServeStatus
 from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core.serving.snapshot import ServeSnapshot
-from opt_operator.core.snapshot import Key, Settings, Snapshot
+from opt_operator.core.snapshot import PROGRESS_EVERY_S, Key, Settings, Snapshot
 from opt_operator.core.views import NodeView, ResourceView
 from opt_operator.shell.cache import CHILDREN, Cache
 from opt_operator.shell.gateways import Gateways
 from opt_operator.shell.reports import Coordinators
 
+PROGRESS_PER_S = 50
+"""Statuses a second, at most, of which only numbers that grow have changed: the API server has others to serve."""
 NO_STORAGE = "spec.storage: found none, allowed is s3 or volume: pods have no folder in common"
 Judged = tuple[OPTTraining | None, Plan | None, tuple[str, ...]]
 Status = TypeVar("Status", OPTTrainingStatus, OPTServeStatus)
@@ -72,6 +74,7 @@ class Gatherer:
             apis=self.apis,
             status_age_s=status_age_s,
             refused=refused,
+            progress_every_s=max(PROGRESS_EVERY_S, len(self._cache.stores["OPTTraining"].objects) / PROGRESS_PER_S),
         )
 
     def _serve(self, key: Key, status_age_s: float, refused: str) -> ServeSnapshot:
@@ -104,7 +107,7 @@ class Gatherer:
     def _nodes(self) -> Mapping[str, NodeView] | None:
         if not self._cache.sees_nodes:
             return None
-        return {name: node for (_, name), node in self._cache.stores["Node"].objects.items()}
+        return self._cache.nodes
 
 
 def judge(resource: ResourceView | None) -> Judged:
@@ -157,7 +160,15 @@ def _judge(document: bytes, name: str, namespace: str) -> Judged:
 
 def read_status(model: type[Status], resource: ResourceView | None) -> Status:
     """What we wrote last; a status that somebody broke counts field by field as far as it can be read."""
-    raw: dict[str, Any] = without_nulls(resource.status) if resource else {}
+    if resource is None:
+        return model()
+    known: Status | None = resource.known.get(model.__name__)
+    if known is None:
+        known = resource.known[model.__name__] = _as_far_as_possible(model, without_nulls(resource.status))
+    return known
+
+
+def _as_far_as_possible(model: type[Status], raw: dict[str, Any]) -> Status:
     while True:
         try:
             return model.model_validate(raw)

@@ -54,8 +54,18 @@ RESOURCES: Mapping[str, Resource] = {
     "OPTTraining": Resource("/apis/opt-operator.io/v1alpha1", "opttrainings"),
     "OPTServe": Resource("/apis/opt-operator.io/v1alpha1", "optserves"),
     "Event": Resource("/apis/events.k8s.io/v1", "events"),
+    "PodGroup": Resource("", "podgroups"),  # of the scheduler or of Volcano: each document says which
     "Lease": Resource("/apis/coordination.k8s.io/v1", "leases"),
 }
+
+
+LOOKED_INTO = frozenset({"scheduling.k8s.io/v1beta1"})
+"""Versions of API groups that hold what we use only where a feature gate is on."""
+
+
+def _resource(kind: str, document: Object) -> Resource:
+    found = RESOURCES[kind]
+    return found if found.root else Resource(f"/apis/{document['apiVersion']}", found.plural, found.namespaced)
 
 
 class ApiFault(Exception):  # noqa: N818 - the server's word, which may well be expected
@@ -175,7 +185,7 @@ class AioKube:
 
     async def create(self, kind: str, document: Object) -> Object:
         """A new object."""
-        path = RESOURCES[kind].path(document["metadata"]["namespace"])
+        path = _resource(kind, document).path(document["metadata"]["namespace"])
         return await self._write("POST", kind, path, {"fieldManager": "opt-workload"}, document)
 
     async def replace(self, kind: str, document: Object) -> Object:
@@ -187,7 +197,7 @@ class AioKube:
     async def apply(self, kind: str, document: Object, manager: str, sub: str = "") -> Object:
         """Server-side apply."""
         meta = document["metadata"]
-        path = RESOURCES[kind].path(meta["namespace"], meta["name"], sub)
+        path = _resource(kind, document).path(meta["namespace"], meta["name"], sub)
         query = {"fieldManager": manager, "force": "true"}
         return await self._write("PATCH", kind, path, query, document, APPLY)
 
@@ -205,9 +215,15 @@ class AioKube:
         await self._write("DELETE", kind, RESOURCES[kind].path(namespace, name), {}, body)
 
     async def groups(self) -> frozenset[str]:
-        """API groups that the cluster has."""
+        """API groups that the cluster has, their versions, and `RESOURCE.GROUP/VERSION` of what a version may lack."""
         found = await self._ask("GET", "/apis")
-        return frozenset(group["name"] for group in found["groups"])
+        names = {group["name"] for group in found["groups"]}
+        versions = {version["groupVersion"] for group in found["groups"] for version in group["versions"]}
+        parts: set[str] = set()
+        for version in sorted(versions & LOOKED_INTO):
+            listed = await self._ask("GET", f"/apis/{version}")
+            parts |= {f"{resource['name']}.{version}" for resource in listed["resources"]}
+        return frozenset(names | versions | parts)
 
     async def _write(
         self, verb: str, kind: str, path: str, query: dict[str, str], body: Object, content: str = JSON

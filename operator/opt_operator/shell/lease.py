@@ -20,14 +20,18 @@ log = structlog.get_logger(__name__)
 class Lease:
     """One candidate. Time is measured on the monotonic clock: that others' wall clocks differ does not matter.
 
+    `transitions` grows with each holder: the fencing token, which every status carries that its holder writes.
+
     Args:
         kube: API server.
         namespace, name: Of the Lease.
         identity: Who we are.
+        make: Whether to make the Lease where there is none; else somebody else does, and takes it away in the end.
     """
 
-    def __init__(self, kube: Kube, namespace: str, name: str, identity: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, name: str, identity: str, *, make: bool = True) -> None:
         self._kube, self._namespace, self._name, self.identity = kube, namespace, name, identity
+        self._may_make = make
         self._until = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
         self.transitions = 0
@@ -58,6 +62,24 @@ class Lease:
         self._until = 0.0
         log.error("the lease is lost", identity=self.identity)
 
+    def superseded(self, term: int) -> None:
+        """A higher token was seen: another one leads. Nothing more is written, and the process ends."""
+        log.error("another operator leads", term=term, ours=self.transitions, identity=self.identity)
+        self._until = 0.0
+
+    async def raise_to(self, term: int) -> None:
+        """Make our token at least this: a Lease that was made anew counts from 1, and statuses remember more.
+
+        Raises:
+            ApiFault: The Lease could not be read or written.
+        """
+        while self.transitions < term:
+            lease = await self._kube.get("Lease", self._namespace, self._name)
+            if lease["spec"].get("holderIdentity") != self.identity:
+                return
+            lease["spec"]["leaseTransitions"] = term
+            await self._write(lease)
+
     async def release(self) -> None:
         """Give it up, so that the next one need not wait."""
         if not self.held.is_set() or not self.valid():
@@ -77,7 +99,7 @@ class Lease:
         except ApiFault as fault:
             if fault.status != 404:
                 raise
-            return await self._make()
+            return await self._make() if self._may_make else False
         spec = lease.setdefault("spec", {})
         holder = spec.get("holderIdentity") or ""
         if holder and holder != self.identity and not self._expired(lease):

@@ -41,8 +41,7 @@ class Quarantine:
 
     async def look(self) -> None:
         """Change what has to change now."""
-        nodes = {name: node for (_, name), node in self._cache.stores["Node"].objects.items()}
-        for taint in taints(nodes, self._suspected(), self._release):
+        for taint in taints(self._cache.nodes, self._suspected(), self._release):
             try:
                 await self._write(taint)
             except ApiFault as fault:

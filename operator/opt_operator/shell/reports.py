@@ -18,9 +18,10 @@ from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
 
 POLL_S, POLL_LIMIT_S = 1.0, 20.0
-PER_SECOND = 100
-"""Polls a second at most, however many trainings there are."""
-STALE_S = 8.0
+PER_SECOND = 200
+"""Polls a second at most, however many trainings there are; one that is not well is asked at every turn."""
+STALE_S, STALE_POLLS = 8.0, 3
+"""A word is old after so long, or after so many turns where there are many trainings."""
 TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.5)
 SILENT_S = 1.0
 log = structlog.get_logger(__name__)
@@ -75,9 +76,19 @@ class HttpCoordinators:
         """The newest word, if it is not an old one."""
         heard = self._heard.get(key)
         pod = coordinator_of(self._cache, key)
-        if heard is None or pod is None or heard.pod != pod.metadata.name or self._now() - heard.at_s > STALE_S:
+        old = max(STALE_S, STALE_POLLS * self._pace())
+        if heard is None or pod is None or heard.pod != pod.metadata.name or self._now() - heard.at_s > old:
             return None
         return heard.report
+
+    def hurry(self, key: Key) -> None:
+        """Something happened to one of its pods: ask at the next moment, not at the next turn."""
+        if key not in self._failures:
+            self._next.pop(key, None)
+
+    def _pace(self) -> float:
+        """Seconds between two polls of a training that is well."""
+        return max(POLL_S, len(self._heard) / PER_SECOND)
 
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         """Say something; whether it was heard."""
@@ -93,15 +104,23 @@ class HttpCoordinators:
             return False
 
     def _due(self) -> list[tuple[Key, PodView]]:
-        now, found = self._now(), []
-        for key in self._cache.trainings() - self._busy:
+        now, found, there = self._now(), [], self._cache.trainings()
+        for key in [key for key in self._next if key not in there]:
+            for held in (self._next, self._heard, self._failures):
+                held.pop(key, None)
+        for key in there - self._busy:
+            if self._next.get(key, 0.0) > now:
+                continue
             pod = coordinator_of(self._cache, key)
             if pod is None or pod.ended or not pod.status.pod_ip:
                 self._heard.pop(key, None)
-            elif self._next.get(key, 0.0) <= now:
+                self._next[key] = now + POLL_S
+            else:
                 found.append((key, pod))
-        pace = max(POLL_S, len(self._heard) / PER_SECOND)
-        self._next |= {key: now + pace for key, _ in found}
+        pace = self._pace()
+        for key, _ in found:
+            heard = self._heard.get(key)
+            self._next[key] = now + (pace if heard and well(heard.report) else POLL_S)
         return found
 
     async def _poll(self, key: Key, pod: PodView) -> None:
@@ -124,6 +143,12 @@ class HttpCoordinators:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def well(report: CoordinatorReport) -> bool:
+    """Whether nothing is expected to change soon."""
+    fine = all(not agent.gone and agent.silent_seconds <= SILENT_S for agent in report.agents)
+    return report.phase == "running" and not report.suspend and fine
 
 
 def signature(report: CoordinatorReport) -> tuple[Any, ...]:

@@ -67,6 +67,8 @@ class Writes:
         return tuple(left.values())
 
     def _note(self, key: Key, kind: str, namespace: str, name: str, uid: str, version: str) -> None:
+        if kind not in self._cache.stores:  # nobody watches it, and nothing is decided on it
+            return
         at = self._clock()
         self._waiting[key][kind, name] = Expected(kind, namespace, name, uid, version, at)
 

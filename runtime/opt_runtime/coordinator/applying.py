@@ -219,7 +219,9 @@ class Applier:
 
     def _close_recovery(self) -> None:
         if self._recovery is not None:
-            self._c.note(**self._recovery.entry())
+            entry = self._recovery.entry()
+            self._c.observed.steps_lost += entry["steps_lost"]
+            self._c.note(**entry)
             self._recovery = None
 
     def _mark_host(self, action: MarkHost) -> None:

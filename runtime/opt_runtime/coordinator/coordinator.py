@@ -197,7 +197,7 @@ class Coordinator:
         self.record("CoordinatorStarted")
         now = self.now()
         self._carry_goodput(now)
-        self.observed.highest_step = self.state.highest_step
+        self.observed.highest_step, self.observed.steps_lost = self.state.highest_step, self.state.steps_lost
         if self.state.phase == "running":
             per_host = self.settings.plan.layout.devices_per_host
             replicas = self.settings.replicas(len(self.state.gang))
@@ -251,6 +251,7 @@ class Coordinator:
             step=self.observed.highest_step,
             loss=losses[-1][1] if losses else None,
             losses=tuple(StepLoss(step=s, loss=v) for s, v in losses[:: len(losses) // LOSSES_KEPT + 1]),
+            steps_lost=self.observed.steps_lost,
             goodput=self.observed.goodput.state(self.now()),
             values=self.state.values,
         )

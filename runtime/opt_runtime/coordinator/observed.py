@@ -46,6 +46,8 @@ class Observed:
     losses: dict[int, float | None] = field(default_factory=dict)
     attempt: int = 0
     highest_step: int = 0
+    steps_lost: int = 0
+    """Steps that are done again because of faults, over all attempts."""
     redone_below: int = 0
     """Steps below it were done by an earlier attempt."""
     newest: Heartbeat | None = None

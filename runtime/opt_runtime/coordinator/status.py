@@ -19,6 +19,7 @@ def status_of(c: Coordinator) -> dict[str, Any]:
             "pausedFor": c.state.paused_for,
             "attempt": c.state.attempt,
             "restarts": max(c.state.attempt - 1, 0),
+            "stepsLost": c.observed.steps_lost,
             "step": c.observed.highest_step,
             "totalSteps": c.settings.plan.recipe.total_steps,
             "loss": beat.loss if beat else None,
@@ -56,6 +57,7 @@ def metrics_of(c: Coordinator) -> str:
 METRICS = {
     "attempt": "attempt",
     "restarts_total": "restarts",
+    "steps_lost_total": "stepsLost",
     "step": "step",
     "loss": "loss",
     "tokens_per_second": "tokensPerSecond",

@@ -64,6 +64,8 @@ class RuntimeEvent(Document):
     """Since the last Progress event, ascending; thinned where steps are many."""
     values: RunningValues | None = None
     live_change: LiveChange | None = None
+    steps_lost: LongWhole = 0
+    """Steps done again since the run began, with a Progress event."""
     goodput: dict[str, NonNegative] = Field(default_factory=dict)
     """Host seconds by class since the run began."""
 

@@ -34,6 +34,7 @@ class RunState:
     values: RunningValues | None = None
     changes: tuple[LiveChange, ...] = ()
     highest_step: int = 0
+    steps_lost: int = 0
     loss: float | None = None
     goodput: Mapping[str, float] = field(default_factory=dict)
     goodput_at: float = 0.0
@@ -107,6 +108,7 @@ def _progress(state: RunState, event: RuntimeEvent) -> RunState:
     return replace(
         state,
         highest_step=max(state.highest_step, event.step or 0),
+        steps_lost=max(state.steps_lost, event.steps_lost),
         loss=state.loss if event.loss is None else event.loss,
         goodput=event.goodput or state.goodput,
         goodput_at=event.time,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Create, Delete
 from opt_operator.core.builders import jobs
+from opt_operator.core.builders.queueing import QUEUE_LABEL, job_queued
 from opt_operator.core.conditions import said
 from opt_operator.core.phases import TERMINAL
 from opt_operator.core.rules.surroundings import base
@@ -65,15 +66,16 @@ def _evaluate(case: Case) -> Verdict:
         dataset = case.training.spec.data.dataset or case.snapshot.status.dataset
         assert dataset is not None
         document = jobs.evaluation_job(case.parent, case.plan, case.trainer_image(), case.number, dataset)
-        return Verdict("Evaluating", "Evaluating", "validation runs", (*base(case), Create(document)))
+        actions: tuple[Action, ...] = (*base(case), Create(job_queued(document, case.queueing)))
+        return Verdict("Evaluating", "Evaluating", "validation runs", actions)
     if job.condition("Complete"):
         return _succeed(case, "Evaluated", _steps(case))
     if failed := job.condition("Failed"):
         verdict = _succeed(case, "EvaluationFailed", f"trained, not evaluated: {failed.message}")
         words = said(holds=True, reason="EvaluationFailed", message=failed.message)
         return Verdict(verdict.phase, verdict.reason, verdict.message, (), verdict.update, {"Degraded": words})
-    actions: tuple[Action, ...] = ()
-    if job.spec.suspend:
+    actions = ()
+    if job.spec.suspend and QUEUE_LABEL not in job.metadata.labels:
         actions = (Apply(jobs.suspended(case.parent.namespace, job.metadata.name, suspend=False), "opt-workload"),)
     return Verdict("Evaluating", "Evaluating", "validation runs", actions, requeue_after=LATER_S)
 

@@ -8,6 +8,7 @@ from opt_api.documents.preparation_report import PreparationReport
 from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Create, Delete
 from opt_operator.core.builders import jobs
+from opt_operator.core.builders.queueing import QUEUE_LABEL, job_queued
 from opt_operator.core.conditions import said
 from opt_operator.core.rules.surroundings import base
 from opt_operator.core.rules.verdict import LATER_S, Case, Verdict, intend
@@ -61,7 +62,7 @@ def _stage(case: Case, stage: str, key: str | None) -> Verdict:
         return _again(case, "NoReport", f"stage {stage} is complete and has left no report")
     resumed = jobs.suspended(case.parent.namespace, job.metadata.name, suspend=False)
     actions: tuple[Action, ...] = base(case)
-    if job.spec.suspend:
+    if job.spec.suspend and QUEUE_LABEL not in job.metadata.labels:
         actions = (*actions, Apply(resumed, "opt-workload"))
     done = f"stage {stage}: {job.status.succeeded} of {job.spec.completions or 1} completions"
     return Verdict("Preparing", "StageRunning", done, actions, requeue_after=LATER_S)
@@ -76,7 +77,7 @@ def _begin(case: Case, stage: str, key: str | None) -> Verdict:
         document = jobs.plan_job(case.parent, case.plan, image, case.number)
     else:
         document = jobs.stage_job(case.parent, case.plan, image, stage, case.number, key)
-    actions = (*base(case), Create(document))
+    actions = (*base(case), Create(job_queued(document, case.queueing)))
     return Verdict("Preparing", "StageStarted", f"stage {stage} begins", actions, requeue_after=LATER_S)
 
 

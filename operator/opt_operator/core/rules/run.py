@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from opt_api.training.status import Phase, Rung
-from opt_operator.core.actions import Action, Create, Tell
+from opt_operator.core.actions import Action, Apply, Create, Tell
 from opt_operator.core.builders import pods
+from opt_operator.core.builders.queueing import pod_group, pod_queued
 from opt_operator.core.conditions import Said, Type, said
 from opt_operator.core.diagnosis import Finding
 from opt_operator.core.plans import change, wishes
@@ -57,10 +58,13 @@ def _fill(case: Case, places: Places, empty: tuple[int, ...], told: tuple[Action
         message = f"next try in {wait:.0f} s: {_words(why)}"
         return Verdict(phase, "BackOff", message, told, requeue_after=wait)
     place = pods.Placement(_avoid(case), alone=_room(case))
-    made = tuple(Create(_pod(case, slot, place)) for slot in empty)
+    how = case.queueing
+    made = tuple(Create(pod_queued(_pod(case, slot, place), case.parent.name, slot, how)) for slot in empty)
+    group = pod_group(case.parent, case.plan, how)
+    first = (Apply(group, "opt-workload"),) if group else ()
     intent = status.intent
     assert intent is not None
-    actions = (*surroundings(case, places), *removals(places), *made, *told)
+    actions = (*surroundings(case, places), *removals(places), *first, *made, *told)
     return Verdict(phase, intent.reason, intent.message, actions, conditions=_conditions(case, places))
 
 

@@ -9,8 +9,9 @@ from opt_api.training.status import Phase
 from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Delete, Tell
 from opt_operator.core.builders import jobs
+from opt_operator.core.builders.queueing import QUEUE_LABEL
 from opt_operator.core.rules.verdict import IDLE_S, SOON_S, Case, Verdict, intend
-from opt_operator.core.views import PodView
+from opt_operator.core.views import JobView, PodView
 
 PATIENCE_S = 120
 """Beyond the deadline of a save; then hosts are given back although nobody has said that they saved."""
@@ -79,10 +80,17 @@ def _hold_jobs(case: Case) -> tuple[Action, ...]:
         job
         for job in case.snapshot.jobs
         if job.metadata.labels.get(names.ROLE) in ("dataprep", "evaluation")
-        and not job.spec.suspend
+        and (not job.spec.suspend or QUEUE_LABEL in job.metadata.labels)
         and not job.condition("Complete")
         and not job.condition("Failed")
         and job.metadata.deletion_timestamp is None
     ]
-    namespace = case.parent.namespace
-    return tuple(Apply(jobs.suspended(namespace, job.metadata.name, suspend=True), "opt-workload") for job in running)
+    return tuple(_hold(case, job) for job in running)
+
+
+def _hold(case: Case, job: JobView) -> Action:
+    """Kueue would let a suspended Job go again: one in a queue goes, and its successor finds what it has done."""
+    name = job.metadata.name
+    if QUEUE_LABEL in job.metadata.labels:
+        return Delete("Job", name, job.metadata.uid, why="suspended")
+    return Apply(jobs.suspended(case.parent.namespace, name, suspend=True), "opt-workload")

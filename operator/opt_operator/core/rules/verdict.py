@@ -12,6 +12,7 @@ from opt_api.resources import OPTTraining
 from opt_api.training.status import Intent, Phase, Rung
 from opt_operator.core.actions import Action
 from opt_operator.core.builders.common import Parent
+from opt_operator.core.builders.queueing import Queueing, queueing_of
 from opt_operator.core.conditions import Said, Type
 from opt_operator.core.snapshot import Snapshot
 
@@ -65,6 +66,12 @@ class Case:
         """Whether it is written down that pods of this attempt are being made."""
         intent = self.snapshot.status.intent
         return intent is not None and intent.attempt == self.number and intent.rung != "Pause"
+
+    @property
+    def queueing(self) -> Queueing:
+        """Whom its pods wait for."""
+        slots = self.plan.layout.hosts + self.training.spec.resilience.spares
+        return queueing_of(self.training.spec.queueing, self.snapshot.apis, self.snapshot.pods, slots)
 
     def trainer_image(self) -> str:
         """Image of coordinator, hosts and evaluation."""
