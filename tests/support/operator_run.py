@@ -26,6 +26,9 @@ GROUP = "/apis/opt-operator.io/v1alpha1"
 TRAINING = "opt-operator.io/training"
 ROLE = "opt-operator.io/role"
 LOGIN = "object-store-credentials"
+GANG = SPEC["parallelism"]["hosts"]
+CHECKS = {"seconds": 1, "minMatmulRatio": 0.01, "minMemoryRatio": 0.01, "minBandwidthRatio": 0.01}
+"""A short burn-in. All nodes of a test share one machine, so that how quick they are says nothing of them."""
 
 
 @dataclass
@@ -75,13 +78,15 @@ class Training:
         name: Of the resource.
         prefix: In the store.
         steps: How many.
+        more: Fields of the spec beyond those that every test's training has.
     """
 
     release: Release
     name: str
     prefix: str
     steps: int = 400
-    resilience: dict[str, Any] = field(default_factory=lambda: {"spares": 1, "hostChecks": {"seconds": 1}})
+    resilience: dict[str, Any] = field(default_factory=lambda: {"spares": 1, "hostChecks": CHECKS})
+    more: dict[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> Object:
@@ -97,6 +102,7 @@ class Training:
         }
         spec["data"]["workers"] = 1
         spec["resilience"] = self.resilience
+        spec |= self.more
         metadata = {"name": self.name, "namespace": self.release.namespace}
         return {"apiVersion": "opt-operator.io/v1alpha1", "kind": "OPTTraining", "metadata": metadata, "spec": spec}
 
@@ -199,14 +205,34 @@ class Training:
                 found[manifest.step] = (manifest.loss, [entry.digest for entry in manifest.objects])
         return found
 
-    def causes(self) -> list[str]:
-        """Causes of the logbook's entries, in order."""
+    def entries(self) -> list[dict[str, Any]]:
+        """The logbook, in order."""
         client, found = self._client(), []
         listed = client.list_objects("opt", prefix=f"{self.prefix}/runs/{self.name}/logbook/", recursive=True)
         for key in sorted(one.object_name or "" for one in listed):
             answer = client.get_object("opt", key)
-            found.append(json.loads(answer.read())["cause"])
+            found.append(json.loads(answer.read()))
             answer.close()
+        return found
+
+    def causes(self) -> list[str]:
+        """Causes of the logbook's entries, in order."""
+        return [entry["cause"] for entry in self.entries()]
+
+    def until_whole(self, deadline_s: float = 240) -> dict[str, Any]:
+        """Waits until a full gang steps and every spare is ready."""
+        spares = self.resilience.get("spares", 0)
+
+        def whole() -> dict[str, Any] | None:
+            found = self.coordinator()
+            if not found or found["phase"] != "running" or len({w["host"] for w in found["workers"]}) < GANG:
+                return None
+            at_work = {worker["host"] for worker in found["workers"]}
+            ready = [a for a in found["agents"] if a["state"] == "Spare" and not a["gone"] and a["host"] not in at_work]
+            return found if len(ready) >= spares and found["section"] else None
+
+        found = wait_for(whole, deadline_s, f"a full gang of {self.name} and its spares", self.describe)
+        assert found is not None
         return found
 
     def _client(self) -> Minio:

@@ -35,6 +35,7 @@ class ModelApi:
     """
 
     now: datetime = START
+    clock: int = 0
     version: int = 0
     objects: dict[Name, Object] = field(default_factory=dict)
     log: list[tuple[int, str, str, Object]] = field(default_factory=list)
@@ -171,11 +172,16 @@ class ModelApi:
     def of(self, kind: str) -> list[Object]:
         return [document for (found, _, _), document in sorted(self.objects.items()) if found == kind]
 
+    def advance(self) -> None:
+        """A second passes."""
+        self.now += timedelta(seconds=1)
+        self.clock += 1
+
     def stamp(self, later: timedelta = timedelta()) -> str:
         return (self.now + later).isoformat().replace("+00:00", "Z")
 
     def _log(self, what: str, kind: str, document: Object) -> None:
-        self.ticks[len(self.log)] = int((self.now - START).total_seconds())
+        self.ticks[len(self.log)] = self.clock
         self.log.append((self.version, what, kind, copied(document)))
 
     def _collect(self, uid: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from opt_api.documents.preparation_report import PreparationReport
@@ -68,7 +67,7 @@ class World:
 
     def tick(self) -> None:
         self.clock += 1
-        self.api.now += timedelta(seconds=1)
+        self.api.advance()
         self.api.collect_orphans()
         self._notice_lost_nodes()
         for pod in self.api.of("Pod"):
@@ -154,7 +153,7 @@ class World:
         pod = f"{name}-0"
         if ("Pod", NS, pod) not in self.api.objects:
             meta = copied(job["spec"]["template"]["metadata"])
-            owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
             meta |= {"name": pod, "namespace": NS, "ownerReferences": [owner]}
             spec = copied(job["spec"]["template"]["spec"])
             self.api.put_new("Pod", {"apiVersion": "v1", "kind": "Pod", "spec": spec, "metadata": meta})
