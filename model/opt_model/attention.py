@@ -6,13 +6,14 @@ tokens, D hidden size, E embedding size, F feed-forward size, H heads (of this r
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from opt_api.architecture import Architecture
-from opt_model.linear import Linear
+from opt_model.linear import Linear, widened
 from opt_model.randomness import head_dropout_stream
 
 
@@ -52,9 +53,31 @@ class SelfAttention(nn.Module):
 
     def _attend(self, q_BHSK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
+        if dropout == 0 and widened(q_BHSK, k_BHSK):
+            y: Tensor = _Widened.apply(q_BHSK, k_BHSK, v_BHSK)  # type: ignore[no-untyped-call]
+            return y
         with head_dropout_stream(self.head_rank, active=self.heads_divided and dropout > 0):
             return scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, dropout_p=dropout, is_causal=True)
 
     def _heads(self, x_BSD: Tensor) -> Tensor:
         batch, positions, width = x_BSD.shape
         return x_BSD.view(batch, positions, width // self.head_size, self.head_size).transpose(1, 2)
+
+
+class _Widened(torch.autograd.Function):
+    """torch's fused attention on the CPU, in float32 on tensors that are kept short; with dropout it widens itself."""
+
+    @staticmethod
+    def forward(ctx: Any, *qkv_BHSK: Tensor) -> Tensor:
+        wide = (x.float() for x in qkv_BHSK)
+        y_BHSK, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*wide, 0.0, True)
+        short: Tensor = y_BHSK.to(qkv_BHSK[0].dtype)
+        ctx.save_for_backward(*qkv_BHSK, short, sums)
+        return short
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+        *kept, sums = ctx.saved_tensors
+        wide = (x.float() for x in (upstream, *kept))
+        found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*wide, sums, 0.0, True)
+        return tuple(gradient.to(upstream.dtype) for gradient in found)

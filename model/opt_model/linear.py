@@ -1,13 +1,12 @@
 """Linear layers, with bfloat16 products made in float32 where the processor is slower at bfloat16 than at float32.
 
-An Intel processor without matrix tiles (AMX) runs oneDNN's bfloat16 products at about half the speed of float32's:
-on a Xeon of model 207 with AVX512-BF16 and no AMX, one core, 512 x 768 x 3072: 81 against 150 GFLOP/s. There inputs are
-widened, multiplied in float32 and rounded once at the end, which is also what a bfloat16 unit computes.
+Inputs are widened, multiplied in float32 and rounded once at the end, which is also what a bfloat16 unit computes.
+Which processors do: decision record 113.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,11 +14,23 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-@functools.cache
+def slower_at_bfloat16(able: Mapping[str, Any]) -> bool:
+    """Whether an x86 processor has no bfloat16 products (AVX512-BF16, AMX), or is Intel's without matrix tiles (AMX).
+
+    Args:
+        able: What `torch.cpu.get_capabilities` says.
+    """
+    if able.get("architecture") != "x86_64" or able.get("amx_bf16", False):
+        return False
+    return "intel" in str(able.get("cpu_name", "")).lower() or not able.get("avx512_bf16", False)
+
+
+_WIDENS = slower_at_bfloat16(torch.cpu.get_capabilities())
+
+
 def widens() -> bool:
     """Whether this processor's bfloat16 products are better made in float32."""
-    able: dict[str, Any] = dict(torch.cpu.get_capabilities())
-    return "intel" in str(able.get("cpu_name", "")).lower() and not able.get("amx_bf16", False)
+    return _WIDENS
 
 
 def widened(x: Tensor, weight: Tensor) -> bool:

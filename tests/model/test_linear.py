@@ -59,3 +59,17 @@ def test_servers_and_other_formats_take_the_plain_product(monkeypatch: pytest.Mo
         assert widened(x.bfloat16(), full)
     monkeypatch.setattr(linear, "widens", lambda: False)
     assert not widened(x.bfloat16(), low)
+
+
+@pytest.mark.parametrize(
+    ("processor", "slower"),
+    [
+        ({"cpu_name": "AMD EPYC"}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, False),
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_bf16": True}, True),
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_bf16": True, "amx_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+)
+def test_processors_without_fast_bfloat16_are_told_apart(processor: dict[str, object], slower: bool) -> None:
+    assert linear.slower_at_bfloat16({"architecture": "x86_64"} | processor) == slower
