@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from opt_api.documents.live_change import LiveChange
+from opt_api.documents.manifests import CheckpointManifest
+from opt_api.documents.plan import PrecisionPlan
 from opt_api.training.data import BatchRange
+from opt_api.training.optimisation import LossScale
+from opt_trainer.checkpoint.catalog import catalog
 from opt_trainer.recipe.schedule import learning_rate
 from support.recorder import lines_of
 from support.runs import RunFolder, plan_for
@@ -102,3 +106,23 @@ def test_a_lower_clip_changes_the_updates_from_its_step_on(warm: Warm, tmp_path:
     first, second = (steps_of(job) for job in jobs)
     assert all(first[step]["loss"] == second[step]["loss"] for step in range(1, 7))
     assert first[8]["loss"] != second[8]["loss"]
+
+
+def newest(folder: RunFolder) -> CheckpointManifest:
+    return CheckpointManifest.from_bytes(folder.store.get(f"{catalog(folder.store, 'tiny')[0].prefix}/manifest.json"))
+
+
+def test_a_raised_loss_scale_floor_takes_hold_and_stays_after_a_restart(warm: Warm, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    precision = PrecisionPlan(compute="float16", loss_scale=LossScale(initial=4.0, window=1000, floor=0.25))
+    first, more = (plan_for(steps=steps).model_copy(update={"precision": precision}) for steps in (6, 9))
+    put(tmp_path / "0", change(1, at_step=4, loss_scale_floor=64.0))
+    assert warm.run(with_changes(folder.gang(first, 0), tmp_path)) == [0]
+    for attempt, plan in enumerate((first, more)):
+        if attempt:
+            assert warm.run(folder.gang(plan, attempt)) == [0]
+        found = newest(folder)
+        assert found.scaler is not None
+        assert found.running is not None
+        assert (found.step, found.scaler.scale, found.running.loss_scale_floor) == (plan.recipe.total_steps, 64.0, 64.0)
+        assert found.applied_change == 1
