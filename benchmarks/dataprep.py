@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +30,8 @@ DATATROVE = ("datatrove[io,processing]==0.10.*", "spacy")
 LARGE, SMALL, QUICK = 101_000_000, 12_000_000, 3_000_000
 """Bytes of text: once with everything, several times with few, and for a test of the program."""
 MEMORY_SIZES, QUICK_MEMORY_SIZES = (120_000_000, 480_000_000), (3_000_000, 12_000_000)
-REPEATS = 5
-"""Rounds of the small corpus and of the encoders; the large one is run once."""
+REPEATS, LARGE_REPEATS = 5, {1: 1, 2: 3}
+"""Rounds of the small corpus and of the encoders; of the large one by workers: one keeps datatrove busy for minutes."""
 THRESHOLD = 0.95
 BANDS = {"datatrove": (14, 8), "datatrove 8x16": (8, 16)}
 """datatrove's default, and our bands in its code."""
@@ -43,12 +42,12 @@ PART_BYTES = 8 << 20
 
 
 def large(workers: int) -> Callable[[bool], Sequence[Case]]:
-    """Once on the large corpus: speed and memory; with two workers also our bands in datatrove, and what was found."""
+    """Speed and memory on the large corpus."""
 
     def measure(quick: bool) -> Sequence[Case]:
         with corpus_of(QUICK if quick else LARGE) as (folder, size):
-            peers = BANDS if workers > 1 else {"datatrove": BANDS["datatrove"]}
-            return [*end_to_end(folder, size, workers, 1, peers, found=workers > 1)]
+            runners = runners_of(folder, workers, {"datatrove": BANDS["datatrove"]})
+            return [*end_to_end(runners, size, workers, 1 if quick else LARGE_REPEATS[workers])]
 
     return measure
 
@@ -56,7 +55,21 @@ def large(workers: int) -> Callable[[bool], Sequence[Case]]:
 def small(quick: bool) -> Sequence[Case]:
     """All runners several times, on the small corpus, with one worker."""
     with corpus_of(QUICK if quick else SMALL) as (folder, size):
-        return [*end_to_end(folder, size, 1, 1 if quick else REPEATS, BANDS, found=False)]
+        return [*end_to_end(runners_of(folder, 1, BANDS), size, 1, 1 if quick else REPEATS)]
+
+
+def duplicates(quick: bool) -> Sequence[Case]:
+    """What each found on the large corpus, once, against the exact answer: the same whatever the load."""
+    with corpus_of(QUICK if quick else LARGE) as (folder, size):
+        pairs, documents = exact_answer(folder / "corpus")
+        found = {name: set(runner()["removed"]) for name, runner in runners_of(folder, 2, BANDS).items()}
+    exact = f"{len(pairs)} pairs of {documents} documents at Jaccard >= {THRESHOLD} of 5-word shingles, by brute force"
+    judged = {name: judge(removed, pairs, documents) for name, removed in found.items()}
+    return [
+        case_of(f"{what}, {size / 1e6:.0f} MB of manual pages", unit, better,
+                {name: [verdict[what]] for name, verdict in judged.items()}, exact)
+        for what, unit, better in JUDGED
+    ]  # fmt: skip
 
 
 @contextmanager
@@ -66,38 +79,31 @@ def corpus_of(size: int) -> Iterator[tuple[Path, int]]:
         yield Path(name), write_corpus(Path(name) / "corpus", size)
 
 
-def end_to_end(
-    folder: Path, size: int, workers: int, repeats: int, peers: Mapping[str, tuple[int, int]], *, found: bool
-) -> Iterator[Case]:
-    """Speed and memory of all runners, and with `found` what each removed against the exact answer."""
+def runners_of(
+    folder: Path, workers: int, peers: Mapping[str, tuple[int, int]]
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Our pipeline, and datatrove's with some bands and rows."""
     tokenizer = write_tokenizer(folder / "tokenizer.json")
-    answer = exact_answer(folder / "corpus") if found else None
-    runners: dict[str, Callable[[], dict[str, Any]]] = {OURS: ours(folder / "corpus", workers, PART_BYTES)}
-    for name, bands in peers.items():
-        runners[name] = datatrove(folder, tokenizer, workers, bands)
+    runners = {OURS: ours(folder / "corpus", workers, PART_BYTES)}
+    return runners | {name: datatrove(folder, tokenizer, workers, bands) for name, bands in peers.items()}
+
+
+def end_to_end(
+    runners: Mapping[str, Callable[[], dict[str, Any]]], size: int, workers: int, repeats: int
+) -> Iterator[Case]:
+    """Speed and memory of all runners over a corpus of `size` bytes."""
     results = interleaved(runners, repeats)
     about = f"{size / 1e6:.0f} MB of manual pages, {workers} workers"
-
-    def case(name: str, unit: str, better: Literal["higher", "lower"], value: Callable[[Any], float]) -> Case:
-        values = {runner: [value(one) for one in many] for runner, many in results.items()}
-        return case_of(f"{name}, {about}", unit, better, values, f"{FILES} files of JSON lines")
-
-    yield case("end to end", "MB/s/core", "higher", lambda one: size / 1e6 / one["seconds"] / workers)
-    yield case("processor time", "s", "lower", lambda one: one["cpu_seconds"])
-    yield case("largest process", "MiB", "lower", lambda one: one["peak_rss_mib"])
-    if answer is not None:
-        pairs, documents = answer
-        exact = (
-            f"{len(pairs)} pairs of {documents} documents at Jaccard >= {THRESHOLD} of 5-word shingles, by brute force"
-        )
-        for what, unit, better in JUDGED:
-
-            def verdict(one: Any, what: str = what) -> float:
-                return judge(set(one["removed"]), pairs, documents)[what]
-
-            yield replace(case(what, unit, better, verdict), notes=exact)
+    for name, unit, better, value in MEASURED:
+        values = {runner: [value(one, size / workers) for one in many] for runner, many in results.items()}
+        yield case_of(f"{name}, {about}", unit, better, values, f"{FILES} files of JSON lines")
 
 
+MEASURED: tuple[tuple[str, str, Literal["higher", "lower"], Callable[[Any, float], float]], ...] = (
+    ("end to end", "MB/s/core", "higher", lambda one, share: share / 1e6 / one["seconds"]),
+    ("processor time", "s", "lower", lambda one, _: one["cpu_seconds"]),
+    ("largest process", "MiB", "lower", lambda one, _: one["peak_rss_mib"]),
+)
 JUDGED: tuple[tuple[str, str, Literal["higher", "lower"]], ...] = (
     ("recall", "share", "higher"),
     ("precision", "share", "higher"),
@@ -286,5 +292,5 @@ def encode(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    groups = {"large-1": large(1), "large-2": large(2), "small": small, "encode": encoding, "memory": memory}
-    run("dataprep", groups, worker)
+    groups = {"large-1": large(1), "large-2": large(2), "small": small, "duplicates": duplicates}
+    run("dataprep", {**groups, "encode": encoding, "memory": memory}, worker)

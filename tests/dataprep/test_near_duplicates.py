@@ -89,6 +89,26 @@ def test_with_wide_bands_the_answer_is_the_exact_one(tmp_path):
     assert set(left) - {number for number, _, _ in drops} == wanted
 
 
+def test_planted_duplicates_are_counted_exactly(tmp_path):
+    """At the default bands: copies, copies with an edit (Jaccard 0.98 and more) and with many (0.85 to 0.94)."""
+    rng = random.Random(19)
+    originals = [text for text in library_texts(160) if len(set(shingles(text))) > 600][:60]
+    assert not similar_pairs(originals, 0.8), "the originals are no duplicates of one another"
+    near = [edited(text, 1, rng) for text in originals[:40]]
+    far = [edited(text, len(text.split()) // 90, rng) for text in originals[20:]]
+    assert all(similarity(shingles(a), shingles(b)) >= 0.98 for a, b in zip(originals, near, strict=False))
+    assert all(0.85 < similarity(shingles(a), shingles(b)) < 0.94 for a, b in zip(originals[20:], far, strict=True))
+    texts = [*originals, *originals[:25], *near, *far]
+    rng.shuffle(texts)
+    for number in range(3):
+        write_jsonl(tmp_path / "src" / f"{number}.jsonl", texts[number::3])
+    (tmp_path / "store").mkdir()
+    data = spec(Source(name="a", uri=(tmp_path / "src").as_uri()), deduplication=Deduplication())
+    (counts,) = prepare(data, (tmp_path / "store").as_uri(), workers=2).manifest.counts
+    assert counts.dropped == {"exact_duplicate": 25, "near_duplicate": 40}
+    assert (counts.documents_read, counts.documents_kept) == (165, 100)
+
+
 def test_documents_across_sources_and_the_longest_is_kept(tmp_path):
     rng = random.Random(1)
     base = library_texts(1)[0] + " tail"
