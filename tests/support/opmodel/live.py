@@ -16,6 +16,7 @@ from optcluster.api import Api, ApiError
 from support.opmodel.api import ModelApi, Object, copied
 
 JSON = "application/json"
+KINDS = ("OPTTraining", "Pod", "Job", "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "Event", "Node")
 
 
 class LiveApi(ModelApi):
@@ -38,6 +39,8 @@ class LiveApi(ModelApi):
     # what the operator calls
 
     async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
+        if kind not in KINDS:
+            return [], str(self.version)
         query = urlencode({"labelSelector": selector}) if selector else ""
         found = self._ask("GET", f"{self._path(kind)}?{query}")
         return [self._typed(kind, item) for item in found["items"]], found["metadata"]["resourceVersion"]
@@ -102,11 +105,10 @@ class LiveApi(ModelApi):
 
     def clear(self) -> None:
         """Take everything away."""
-        for kind in RESOURCES:
+        for kind in KINDS:
             self._mirror(kind)
         for kind, namespace, name in list(self.objects):
-            if kind != "Lease":
-                self.remove(kind, namespace, name, 0)
+            self.remove(kind, namespace, name, 0)
 
     def _do(self, kind: str, verb: str, path: str, body: Object, content: str = JSON) -> Object:
         answer = self._ask(verb, path, body, content)
