@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common import OURS, ROOT, Case, case_of, measured, run, timed
-from store_clients import CLIENTS, UNCHECKED, Place
+from store_clients import CLIENTS, EXPECTED, Place
 
 MIB, GIB = 1 << 20, 1 << 30
 TOTAL, QUICK_TOTAL = 1536 * MIB, 96 * MIB
@@ -43,7 +43,7 @@ def _with_count(name: str, count: int, total: int, repeats: int) -> list[Case]:
     for number in range(repeats):
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _started(name, Path(folder)) as place:
             for direction, results in found.items():
-                for client in _turned([name for name in CLIENTS if (direction, name) != ("write", UNCHECKED)], number):
+                for client in _turned([name for name in CLIENTS if (direction, name) != ("write", EXPECTED)], number):
                     job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
                     results.setdefault(client, []).append(measured(__file__, {**job, "client": client}))
     return [
@@ -73,10 +73,10 @@ def _cases(name: str, results: Mapping[str, Sequence[Mapping[str, float]]]) -> l
         ("CPU-s/GiB", "lower", lambda r: r["cpu_seconds"] / (r["bytes"] / GIB)),
         ("MiB peak RSS", "lower", lambda r: r["peak_rss_mib"]),
     )
-    peers = {client: found for client, found in results.items() if client not in (OURS, UNCHECKED)}
+    peers = {client: found for client, found in results.items() if client not in (OURS, EXPECTED)}
     compared = {name: peers | {OURS: results[OURS]}}
-    if UNCHECKED in results:
-        compared[f"{name}, digests off"] = peers | {OURS: results[UNCHECKED]}
+    if EXPECTED in results:
+        compared[f"{name}, digest expected"] = peers | {OURS: results[EXPECTED]}
     return [
         case_of(case, unit, better, {client: [value(r) for r in found] for client, found in clients.items()})
         for case, clients in compared.items()

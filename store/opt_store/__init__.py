@@ -15,7 +15,7 @@ from opt_store.errors import (
     StoreFull,
     Unavailable,
 )
-from opt_store.interface import ObjectInfo, Progress, Source, Store
+from opt_store.interface import ObjectInfo, Progress, Room, Source, Store
 from opt_store.opening import open_store
 from opt_store.publish import commit, stage, sweep
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
@@ -32,6 +32,7 @@ __all__ = [
     "ObjectInfo",
     "PreconditionFailed",
     "Progress",
+    "Room",
     "S3Credentials",
     "S3Settings",
     "Source",

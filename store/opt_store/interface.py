@@ -11,14 +11,18 @@ Promises of every implementation:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Buffer
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all), from any thread, never after the call it was given to has returned."""
+
+Room = Callable[[int], bytearray | memoryview]
+"""Gives memory for so many bytes, or more, to read into: `opt_store.new_buffer`, or what the caller has."""
 
 Source = Path | Sequence[Buffer]
 """What is uploaded: a file, or buffers that follow one another and stay unchanged until the call returns."""
@@ -33,12 +37,14 @@ class ObjectInfo:
         size: In bytes.
         etag: Names this content of this key in `put(..., if_match=...)`; no meaning beyond equality.
         digest: ``sha256:<hex>`` of the content; None if it was written by another program, and in listings.
+        checksum: ``xxh3-128:<hex>`` of the content, where the store records it; None as above. Not compared.
     """
 
     key: str
     size: int
     etag: str
     digest: str | None = None
+    checksum: str | None = field(default=None, compare=False, repr=False)
 
 
 @runtime_checkable
@@ -51,6 +57,15 @@ class Store(Protocol):
 
     def get(self, key: str, expect: str | None = None) -> bytes:
         """Return the content; it is checked against the stored digest and against `expect`.
+
+        Raises:
+            NotFound, Corrupt, StoreError: See `opt_store.errors`.
+        """
+
+    def load(self, key: str, expect: str | None = None, room: Room = new_buffer) -> memoryview:
+        """Return the content in memory of the caller's choice: as `get`, without a copy, in parallel parts when large.
+
+        Without `expect` the stored record is checked, by its checksum where there is one; with it, the digest.
 
         Raises:
             NotFound, Corrupt, StoreError: See `opt_store.errors`.

@@ -3,12 +3,22 @@
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from opt_store.buffers import new_buffer
-from opt_store.digest import Buffer, finish, hasher
+from opt_store.digest import Buffer, finish, finish_checksum, hasher, summer
 from opt_store.interface import Source
 
 BLOCK = 4 << 20
+_IN_CACHE = 256 << 10
+"""Bytes that are still in the processor's cache when they are gone through a second time."""
+
+
+class Taker(Protocol):
+    """Takes in bytes, block by block."""
+
+    def update(self, data: Buffer, /) -> None:
+        """Take in more bytes."""
 
 
 def source_bytes(source: Source) -> int:
@@ -43,6 +53,28 @@ def digest_of_source(source: Source) -> str:
     return finish(running)
 
 
+def checksum_of_source(source: Source) -> str:
+    """Return the checksum of the whole source."""
+    running = summer()
+    for block in blocks_of(source):
+        running.update(block)
+    return finish_checksum(running)
+
+
+def marks_of_source(source: Source) -> tuple[str, str]:
+    """Return digest and checksum of the whole source, which is gone through once."""
+    digest, checksum = hasher(), summer()
+    feed(source, digest, checksum)
+    return finish(digest), finish_checksum(checksum)
+
+
+def feed(source: Source, *hashers: Taker) -> None:
+    """Give the whole source to several hashers, block by block, so that the later ones find it in the cache."""
+    for block in blocks_of(source, _IN_CACHE):
+        for one in hashers:
+            one.update(block)
+
+
 def part_of(source: Source, offset: int, length: int) -> memoryview:
     """Return bytes of the source: a view where they lie in one buffer, else a copy.
 
@@ -57,11 +89,16 @@ def part_of(source: Source, offset: int, length: int) -> memoryview:
 
 def read_at(path: Path, offset: int, buffer: Buffer) -> int:
     """Fill `buffer` from `offset` of a file as far as it reaches; return the bytes read."""
-    view, done = memoryview(buffer).cast("B"), 0
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
-        while done < view.nbytes and (count := file.readinto(view[done:])):
-            done += count
+        return fill(file, memoryview(buffer).cast("B"))
+
+
+def fill(file: FileIO, view: memoryview) -> int:
+    """Fill a view from where an open file is, as far as it reaches; return the bytes read."""
+    done = 0
+    while done < view.nbytes and (count := file.readinto(view[done:])):
+        done += count
     return done
 
 

@@ -32,6 +32,7 @@ def test_what_is_put_is_read(store: Store):
     assert (info.key, info.size, info.digest) == ("runs/a/model.bin", 7, digest_of(b"weights"))
     assert store.get("runs/a/model.bin") == b"weights"
     assert store.get("runs/a/model.bin", expect=digest_of(b"weights")) == b"weights"
+    assert store.load("runs/a/model.bin") == store.load("runs/a/model.bin", digest_of(b"weights")) == b"weights"
     assert store.stat("runs/a/model.bin") == info
     assert store.exists("runs/a/model.bin")
 
@@ -44,7 +45,7 @@ def test_any_buffer_is_put(store: Store, kind: type):
 
 def test_an_empty_object_is_an_object(store: Store, tmp_path: Path):
     assert store.put("empty", b"").size == 0
-    assert store.get("empty") == b""
+    assert store.get("empty") == store.load("empty") == b""
     assert store.read_range("empty", 0, 0) == b""
     store.upload("empty-too", [])
     assert store.download("empty-too", tmp_path / "f").size == 0
@@ -181,6 +182,24 @@ def test_a_large_range_comes_in_parts(store: Store):
     assert buffer == LARGE[1:-1]
 
 
+def test_an_object_is_loaded_into_the_callers_memory(store: Store):
+    """The memory may be larger than the object, and is used again for another."""
+    store.upload("large", [LARGE])
+    store.put("small", b"small")
+    memory, asked = bytearray(len(LARGE) + 100), list[int]()
+
+    def room(size: int) -> bytearray:
+        asked.append(size)
+        return memory
+
+    with store.load("large", room=room) as view:
+        assert view == LARGE
+        assert view.obj is memory
+    with store.load("small", digest_of(b"small"), room) as view:
+        assert view == b"small"
+    assert asked == [len(LARGE), 5]
+
+
 def test_a_large_object_goes_in_and_out(store: Store, tmp_path: Path):
     seen: list[tuple[int, int]] = []
     cut = 5 * (1 << 20) + 3
@@ -223,6 +242,8 @@ def test_another_digest_than_expected_is_corrupt(store: Store, content: bytes, t
     store.upload("a", [content])
     with pytest.raises(Corrupt, match="recorded is"):
         store.get("a", expect=digest_of(b"other"))
+    with pytest.raises(Corrupt, match="recorded is"):
+        store.load("a", expect=digest_of(b"other"))
     with pytest.raises(Corrupt, match="recorded is"):
         store.download("a", tmp_path / "f", expect=digest_of(b"other"))
     assert not list(tmp_path.glob("f*"))

@@ -6,12 +6,13 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opt_store import Corrupt, digest_of, digest_of_file
-from opt_store.digest import check_form, verify
-from opt_store.source import digest_of_source, part_of, source_bytes
+from opt_store.digest import Check, check_form, checksum_of, verify
+from opt_store.source import checksum_of_source, digest_of_source, marks_of_source, part_of, source_bytes
 
 pytestmark = pytest.mark.unit
 
@@ -21,6 +22,8 @@ def test_one_digest_however_the_bytes_are_held(buffers: list[bytes]):
     whole = b"".join(buffers)
     expected = "sha256:" + hashlib.sha256(whole).hexdigest()
     assert digest_of(*buffers) == digest_of_source(buffers) == digest_of(whole) == expected
+    assert marks_of_source(buffers) == (expected, checksum_of(whole))
+    assert checksum_of(*buffers) == checksum_of_source(buffers) == "xxh3-128:" + xxhash.xxh3_128_hexdigest(whole)
     assert source_bytes(buffers) == len(whole)
 
 
@@ -54,6 +57,23 @@ def test_verification_names_both_digests():
     verify("object 'x'", good, None, good)
     with pytest.raises(Corrupt, match=f"object 'x'.*{bad}.*{good}"):
         verify("object 'x'", bad, None, good)
+
+
+def test_a_checksum_is_enough_only_where_no_digest_is_expected():
+    digest, checksum = digest_of(b"good"), checksum_of(b"good")
+
+    def checked(content: bytes, recorded: str | None, expect: str | None) -> None:
+        check = Check.of(digest, recorded, expect)
+        check.running.update(content)
+        check.verify("object 'x'")
+
+    for recorded in (None, checksum):
+        for expect in (None, digest):
+            checked(b"good", recorded, expect)
+            with pytest.raises(Corrupt, match=r"object 'x': content has .*, recorded is"):
+                checked(b"other", recorded, expect)
+    with pytest.raises(Corrupt, match="content has digest"):
+        checked(b"forged", checksum_of(b"forged"), digest)
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "md5:" + "0" * 64, "sha256:" + "0" * 63, "sha256:" + "A" * 64])

@@ -23,6 +23,7 @@ from opt_store import (
     digest_of,
     stage,
 )
+from opt_store.digest import checksum_of
 from support.fault_proxy import (
     Answers,
     AnswersWith,
@@ -137,6 +138,14 @@ def test_a_passing_fault_of_a_parallel_read(spoiled: Store, direct: Store, proxy
     buffer = bytearray(len(LARGE))
     spoiled.read_into("a", 0, buffer, digest_of(LARGE))
     assert buffer == LARGE
+
+
+def test_a_passing_fault_of_a_load(spoiled: Store, direct: Store, proxy: FaultProxy, fault_out: Fault):
+    """In the first part, which tells the size, and in a later one."""
+    direct.upload("a", [LARGE])
+    proxy.spoil(fault_out, of("GET"), times=1)
+    proxy.spoil(fault_out, later_range, times=1)
+    assert spoiled.load("a") == LARGE
 
 
 def test_a_passing_fault_of_a_download(
@@ -259,17 +268,34 @@ def test_a_listing_page_that_is_cut_off(spoiled: Store, direct: Store, proxy: Fa
 def test_an_object_damaged_in_the_store_is_never_returned(server: S3Server, direct: Store, prefix: str, tmp_path: Path):
     """Somebody writes other bytes under the digest of the right ones, by the plain client."""
     spoilt = LARGE[:-1] + bytes([LARGE[-1] ^ 1])
-    server.plain_client()._execute(
-        "PUT",
-        bucket_name=server.bucket,
-        object_name=f"{prefix}/a",
-        body=spoilt,
-        headers={"x-amz-meta-opt-digest": digest_of(LARGE)},
-    )
-    for call in (lambda: direct.get("a"), lambda: direct.download("a", tmp_path / "f")):
+    digest, checksum = {"x-amz-meta-opt-digest": digest_of(LARGE)}, {"x-amz-meta-opt-checksum": checksum_of(LARGE)}
+    for recorded in (digest, digest | checksum):
+        put_by_hand(server, f"{prefix}/a", spoilt, recorded)
+        for call in (lambda: direct.get("a"), lambda: direct.load("a"), lambda: direct.download("a", tmp_path / "f")):
+            with pytest.raises(Corrupt, match=r"'[0-9a-f]*/a' in bucket"):
+                call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_that_was_forged_is_found_out_by_the_digest_of_a_manifest(
+    server: S3Server, direct: Store, prefix: str, tmp_path: Path
+):
+    """Who can write the object can write its record too; what is expected from elsewhere is not in their hands."""
+    forged = LARGE[::-1]
+    record = {"x-amz-meta-opt-digest": digest_of(LARGE), "x-amz-meta-opt-checksum": checksum_of(forged)}
+    put_by_hand(server, f"{prefix}/a", forged, record)
+    for call in (
+        lambda: direct.get("a", digest_of(LARGE)),
+        lambda: direct.load("a", digest_of(LARGE)),
+        lambda: direct.download("a", tmp_path / "f", expect=digest_of(LARGE)),
+    ):
         with pytest.raises(Corrupt, match=r"'[0-9a-f]*/a' in bucket"):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def put_by_hand(server: S3Server, name: str, body: bytes, headers: dict[str, str]) -> None:
+    server.plain_client()._execute("PUT", bucket_name=server.bucket, object_name=name, body=body, headers=dict(headers))
 
 
 def test_an_object_of_another_program_is_read_with_its_size_checked(

@@ -85,7 +85,7 @@ class Model(RuleBasedStateMachine):
     def read(self, key: str) -> None:
         if key in self.content:
             content = self.content[key]
-            assert self.store.get(key, digest_of(content)) == content
+            assert self.store.get(key, digest_of(content)) == self.store.load(key) == content
             info = self.store.stat(key)
             assert (info.size, info.digest) == (len(content), digest_of(content))
             assert info.etag == self.etags[key]

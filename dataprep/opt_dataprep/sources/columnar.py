@@ -83,7 +83,7 @@ def _rows(columns: Iterable[Any], number: int, first: int, limit: int) -> Iterat
     row = first
     for column in columns:
         for scalar in column:
-            value = scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
+            value: Any = scalar.value if isinstance(scalar, pa.DictionaryScalar) else scalar
             buffer = value.as_buffer() if value.is_valid else None
             if buffer is None:
                 yield Rejected(number, row, 0, "missing_text")

@@ -6,10 +6,13 @@ digest, rename. A process killed at any point leaves the old object or the new o
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Buffer, digest_of, verify
 from opt_store.errors import BadEndpoint, Corrupt, NotFound, PreconditionFailed
 from opt_store.folder.files import (
@@ -21,9 +24,11 @@ from opt_store.folder.files import (
     write_durably,
 )
 from opt_store.folder.records import Records, remove_empty
-from opt_store.interface import ObjectInfo, Progress, Source
+from opt_store.interface import ObjectInfo, Progress, Room, Source
 from opt_store.keys import RESERVED, check_key, check_prefix
-from opt_store.source import blocks_of, blocks_of_file, read_at, source_bytes
+from opt_store.source import blocks_of, blocks_of_file, fill, read_at, source_bytes
+
+T = TypeVar("T", bytes, memoryview)
 
 
 class FolderStore:
@@ -45,11 +50,21 @@ class FolderStore:
 
     def get(self, key: str, expect: str | None = None) -> bytes:
         """See `Store.get`."""
-        with faults_of(check_key(key), self._root, reading=True):
-            path = self._path(key)
-            with path.open("rb") as file:
-                content = os.fstat(file.fileno())
-                data = file.read()
+        return self._whole(key, expect, lambda file, size: file.readall())
+
+    def load(self, key: str, expect: str | None = None, room: Room = new_buffer) -> memoryview:
+        """See `Store.load`."""
+
+        def take(file: FileIO, size: int) -> memoryview:
+            data = memoryview(room(size)).cast("B")[:size]
+            return data[: fill(file, data)]
+
+        return self._whole(key, expect, take)
+
+    def _whole(self, key: str, expect: str | None, take: Callable[[FileIO, int], T]) -> T:
+        with faults_of(check_key(key), self._root, reading=True), self._path(key).open("rb", buffering=0) as file:
+            content = os.fstat(file.fileno())
+            data = take(file, content.st_size)
             verify(f"object {key!r} in {self.url}", digest_of(data), self._records.recall(key, content), expect)
             return data
 

@@ -2,6 +2,7 @@
 
 import secrets
 
+from opt_store.buffers import new_buffer
 from opt_store.errors import BadEndpoint, Corrupt, Unreachable
 from opt_store.keys import RESERVED
 from opt_store.s3 import objects, read
@@ -36,7 +37,7 @@ def _write_one(wire: Wire) -> None:
     key, content = f"{RESERVED}/probe-{secrets.token_hex(8)}", secrets.token_bytes(64)
     objects.put(wire, key, memoryview(content))
     try:
-        if read.whole(wire, key, None) != content:
+        if read.load(wire, key, None, new_buffer) != content:
             raise Corrupt(f"{wire.name(key)}: other bytes were read than were written")
     finally:
         wire.call("DELETE", key)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from opt_store.buffers import new_buffer
-from opt_store.digest import Hasher, finish, hasher, verify
+from opt_store.digest import Check, Hasher
 from opt_store.errors import Corrupt, PreconditionFailed
 from opt_store.interface import ObjectInfo, Progress
 from opt_store.s3 import objects
@@ -80,9 +80,9 @@ def _download_once(wire: Wire, key: str, target: Target, expect: str | None, pro
     info = objects.stat(wire, key)
     done = _found(target, info, expect) or Done(info.etag, info.size, wire.settings.part_bytes)
     with _open(target.part, info.size) as descriptor:
-        running = hasher()
-        _Transfer(wire, info, target, done, descriptor, running, Tally(info.size, progress)).run()
-        verify(wire.name(key), finish(running), info.digest, expect)
+        check = Check.of(info.digest, info.checksum, expect)
+        _Transfer(wire, info, target, done, descriptor, check.running, Tally(info.size, progress)).run()
+        check.verify(wire.name(key))
         os.fsync(descriptor)
     target.part.replace(target.path)
     target.note.unlink(missing_ok=True)

@@ -6,23 +6,30 @@ from typing import Any
 
 from minio.error import S3Error
 
-from opt_store.digest import digest_of, is_digest
+from opt_store.digest import finish, finish_checksum, hasher, is_checksum, is_digest, summer
 from opt_store.errors import NotFound, PreconditionFailed, StoreError
 from opt_store.interface import ObjectInfo
 from opt_store.keys import RESERVED
 from opt_store.s3.retry import again
-from opt_store.s3.wire import Wire, crc32
+from opt_store.s3.wire import Crc32, Wire
 from opt_store.s3.xml import Page, read_page
+from opt_store.source import feed
 
-DIGEST = "x-amz-meta-opt-digest"
+DIGEST, CHECKSUM = "x-amz-meta-opt-digest", "x-amz-meta-opt-checksum"
 CONTENT_TYPE = {"Content-Type": "application/octet-stream"}
 
 
 def info_of(key: str, headers: Mapping[str, str], size: int | None = None) -> ObjectInfo:
     """Read what the headers of a GET or HEAD say of an object (names in lower case)."""
-    digest = headers.get(DIGEST)
+    digest, checksum = headers.get(DIGEST), headers.get(CHECKSUM)
     total = int(headers["content-length"]) if size is None else size
-    return ObjectInfo(key, total, headers.get("etag", "").strip('"'), digest if is_digest(digest) else None)
+    return ObjectInfo(
+        key,
+        total,
+        headers.get("etag", "").strip('"'),
+        digest if is_digest(digest) else None,
+        checksum if is_checksum(checksum) else None,
+    )
 
 
 def stat(wire: Wire, key: str) -> ObjectInfo:
@@ -42,8 +49,10 @@ def stat(wire: Wire, key: str) -> ObjectInfo:
 
 def put(wire: Wire, key: str, body: memoryview, *, if_absent: bool = False, if_match: str | None = None) -> ObjectInfo:
     """See `Store.put`."""
-    digest, checksum = digest_of(body), crc32(body)
-    headers = {**CONTENT_TYPE, DIGEST: digest}
+    sha, xxh, crc = hasher(), summer(), Crc32()
+    feed([body], sha, xxh, crc)
+    digest, checksum = finish(sha), finish_checksum(xxh)
+    headers = {**CONTENT_TYPE, DIGEST: digest, CHECKSUM: checksum}
     if if_absent:
         headers["If-None-Match"] = "*"
     if if_match is not None:
@@ -51,13 +60,13 @@ def put(wire: Wire, key: str, body: memoryview, *, if_absent: bool = False, if_m
 
     def act(attempt: int) -> ObjectInfo:
         try:
-            etag = wire.send(key, body, checksum, query={}, headers=headers)
+            etag = wire.send(key, body, crc.written(), query={}, headers=headers)
         except S3Error as fault:
             # The answer to an earlier attempt may have been lost after the object was written.
             if attempt and fault.code == "PreconditionFailed" and (found := written(wire, key, digest)):
                 return found
             raise
-        return ObjectInfo(key, body.nbytes, etag, digest)
+        return ObjectInfo(key, body.nbytes, etag, digest, checksum)
 
     try:
         return again(wire.name(key), wire.settings, act)

@@ -5,12 +5,11 @@ from typing import TypeVar
 
 from minio.error import S3Error
 
-from opt_store.buffers import new_buffer
-from opt_store.digest import Hasher, finish, hasher, verify
+from opt_store.digest import Check, Hasher, finish, hasher, verify
 from opt_store.errors import Corrupt, PreconditionFailed, Unavailable
-from opt_store.interface import ObjectInfo
+from opt_store.interface import ObjectInfo, Room
 from opt_store.s3.faults import DamagedError
-from opt_store.s3.objects import info_of
+from opt_store.s3.objects import info_of, stat
 from opt_store.s3.parallel import in_order, ranges
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire
@@ -21,9 +20,9 @@ WHOLE_READS = 3
 damage in the store stays."""
 
 
-def whole(wire: Wire, key: str, expect: str | None) -> bytes:
-    """See `Store.get`."""
-    return settled(lambda: _whole_once(wire, key, expect))
+def load(wire: Wire, key: str, expect: str | None, room: Room) -> memoryview:
+    """See `Store.load`."""
+    return settled(lambda: _load_once(wire, key, expect, room))
 
 
 def into(wire: Wire, key: str, offset: int, buffer: memoryview, expect: str | None, etag: str | None = None) -> None:
@@ -95,27 +94,41 @@ def settled(act: Callable[[], T]) -> T:
         raise Unavailable(f"{fault}; it was replaced each of the {WHOLE_READS} times it was read") from fault
 
 
-def _whole_once(wire: Wire, key: str, expect: str | None) -> bytes:
-    info, data = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key))
-    running, first = hasher(), min(info.size, wire.settings.part_bytes)
-    running.update(data[:first])
+def _load_once(wire: Wire, key: str, expect: str | None, room: Room) -> memoryview:
+    info, data = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key, room))
+    check, first = Check.of(info.digest, info.checksum, expect), min(info.size, wire.settings.part_bytes)
+    check.running.update(data[:first])
     rest = ranges(first, info.size - first, wire.settings.part_bytes)
-    parts(wire, key, rest, 0, data, info.etag, running)
-    verify(wire.name(key), finish(running), info.digest, expect)
-    return bytes(data)
+    parts(wire, key, rest, 0, data, info.etag, check.running)
+    check.verify(wire.name(key))
+    return data
 
 
-def _first_part(wire: Wire, key: str) -> tuple[ObjectInfo, memoryview]:
-    """Open the whole object, take as much of it as one part, and make room for all of it."""
-    response = wire.open("GET", key)
+def _first_part(wire: Wire, key: str, room: Room) -> tuple[ObjectInfo, memoryview]:
+    """Fetch the first part, which tells the size of the whole, and make room for all of it."""
+    try:
+        response = wire.open("GET", key, headers={"Range": f"bytes=0-{wire.settings.part_bytes - 1}"})
+    except S3Error as fault:
+        if fault.code != "InvalidRange":
+            raise
+        return _nothing(wire, key)
     headers = {name.lower(): value for name, value in response.headers.items()}
-    if "content-length" not in headers:
+    total = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
+    if not total.isdigit():
         response.close()
-        raise DamagedError("the response does not tell its length")
-    info = info_of(key, headers)
-    data = new_buffer(info.size)
+        raise DamagedError("the response does not tell the object's size")
+    info = info_of(key, headers, int(total))
+    data = memoryview(room(info.size)).cast("B")[: info.size]
     wire.receive(response, data[: wire.settings.part_bytes])
     return info, data
+
+
+def _nothing(wire: Wire, key: str) -> tuple[ObjectInfo, memoryview]:
+    """An empty object has no first byte that a range could begin with."""
+    info = stat(wire, key)
+    if info.size:
+        raise PreconditionFailed(f"{wire.name(key)}: it was replaced while it was read")
+    return info, memoryview(b"")
 
 
 def _fetch_once(wire: Wire, key: str, offset: int, buffer: memoryview, headers: dict[str, str]) -> None:

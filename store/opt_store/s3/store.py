@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from opt_store.buffers import new_buffer
 from opt_store.digest import Buffer, digest_of, verify
 from opt_store.errors import NotFound
-from opt_store.interface import ObjectInfo, Progress, Source
+from opt_store.interface import ObjectInfo, Progress, Room, Source
 from opt_store.keys import check_key, check_prefix
 from opt_store.s3 import objects, read
 from opt_store.s3.check import check_access
@@ -33,7 +34,11 @@ class S3Store:
 
     def get(self, key: str, expect: str | None = None) -> bytes:
         """See `Store.get`."""
-        return read.whole(self._wire, check_key(key), expect)
+        return bytes(self.load(key, expect))
+
+    def load(self, key: str, expect: str | None = None, room: Room = new_buffer) -> memoryview:
+        """See `Store.load`."""
+        return read.load(self._wire, check_key(key), expect, room)
 
     def read_range(self, key: str, offset: int, length: int, expect: str | None = None) -> bytes:
         """See `Store.read_range`."""

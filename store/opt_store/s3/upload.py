@@ -1,8 +1,9 @@
 """Large objects in: parallel parts, resumed after a kill, visible only when complete.
 
-The digest is stored with the object, so it must be known before the first part is sent. A caller who knows it gives it
-as `expect`, and the source is hashed beside the transfer; otherwise it is hashed before. What is under way is noted in
-a small object named by key and digest; an uploader of the same content finds the parts that are already there.
+Digest and checksum are stored with the object, so they must be known before the first part is sent. A caller who knows
+the digest gives it as `expect`, and the source is hashed beside the transfer; otherwise it is hashed before. What is
+under way is noted in a small object named by key and digest; an uploader of the same content finds the parts that are
+already there.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from opt_store.s3.parallel import Tally, in_order, part_size, ranges
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire, crc32
 from opt_store.s3.xml import Part, read_completion, read_parts, read_upload_id, write_completion
-from opt_store.source import digest_of_source, part_of
+from opt_store.source import checksum_of_source, digest_of_source, marks_of_source, part_of
 
 _RESTARTS = 3
 
@@ -36,6 +37,7 @@ class Job:
     source: Source
     size: int
     digest: str
+    checksum: str
     if_absent: bool
 
     @property
@@ -66,7 +68,8 @@ def upload(
 ) -> ObjectInfo:
     """See `Store.upload`."""
     unchanged = _watch(source)
-    job = Job(wire, key, source, size, expect or digest_of_source(source), if_absent)
+    digest, checksum = (expect, checksum_of_source(source)) if expect else marks_of_source(source)
+    job = Job(wire, key, source, size, digest, checksum, if_absent)
     if if_absent and _exists(job):
         raise PreconditionFailed(f"{wire.name(key)}: it exists already; not replaced")
     for _ in range(_RESTARTS):
@@ -105,7 +108,8 @@ def _resume(job: Job) -> Begun | None:
 
 
 def _begin(job: Job) -> Begun:
-    headers = {**objects.CONTENT_TYPE, objects.DIGEST: job.digest, "x-amz-checksum-algorithm": "CRC32"}
+    marks = {objects.DIGEST: job.digest, objects.CHECKSUM: job.checksum}
+    headers = {**objects.CONTENT_TYPE, **marks, "x-amz-checksum-algorithm": "CRC32"}
 
     def act(_: int) -> str:
         return read_upload_id(job.wire.once("POST", job.key, query={"uploads": ""}, headers=headers).body)
@@ -160,7 +164,7 @@ def _complete(job: Job, begun: Begun, parts: list[Part]) -> ObjectInfo:
     def act(attempt: int) -> ObjectInfo:
         try:
             answer = job.wire.once("POST", job.key, query={"uploadId": begun.upload_id}, headers=headers, body=body)
-            return ObjectInfo(job.key, job.size, read_completion(answer.body), job.digest)
+            return ObjectInfo(job.key, job.size, read_completion(answer.body), job.digest, job.checksum)
         except S3Error as fault:
             # The answer to an earlier attempt may have been lost after the object was written.
             if (

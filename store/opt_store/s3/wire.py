@@ -12,6 +12,7 @@ from isal import isal_zlib
 from minio.credentials.providers import Provider
 from urllib3.response import HTTPResponse
 
+from opt_store.digest import Buffer
 from opt_store.s3.client import Client
 from opt_store.s3.connection import DirectResponse
 from opt_store.s3.faults import DamagedError
@@ -20,7 +21,7 @@ from opt_store.settings import S3Settings, StoreSettings
 
 _BLOCK = 1 << 20
 _MD5 = re.compile(r"[0-9a-f]{32}")
-CHECKSUM = "x-amz-checksum-crc32"
+CRC32 = "x-amz-checksum-crc32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,9 @@ class Wire:
         Raises:
             DamagedError: It arrived differently.
         """
-        answer = self.once("PUT", key, query=query, headers={**headers, CHECKSUM: checksum}, body=body)
+        answer = self.once("PUT", key, query=query, headers={**headers, CRC32: checksum}, body=body)
         etag = answer.headers.get("etag", "").strip('"')
-        seen = answer.headers.get(CHECKSUM)
+        seen = answer.headers.get(CRC32)
         if seen is None and _MD5.fullmatch(etag):
             seen, wanted = etag, hashlib.md5(body, usedforsecurity=False).hexdigest()
         else:
@@ -153,6 +154,23 @@ class Wire:
                 raise DamagedError(f"only {done} of {buffer.nbytes} bytes came in {self.settings.part_timeout_s} s")
 
 
+class Crc32:
+    """A running CRC-32."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Buffer, /) -> None:
+        """Take in more bytes."""
+        self._value = isal_zlib.crc32(data, self._value)
+
+    def written(self) -> str:
+        """Return it as S3 writes it: four bytes, big end first, in base 64."""
+        return base64.b64encode(self._value.to_bytes(4, "big")).decode()
+
+
 def crc32(data: memoryview) -> str:
-    """Return the CRC-32 of data as S3 writes it: four bytes, big end first, in base 64."""
-    return base64.b64encode(isal_zlib.crc32(data).to_bytes(4, "big")).decode()
+    """Return the CRC-32 of data as S3 writes it."""
+    running = Crc32()
+    running.update(data)
+    return running.written()
