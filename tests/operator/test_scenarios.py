@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,11 +9,16 @@ import pytest
 
 from opt_operator.core.decide import decide
 from opt_operator.core.snapshot import Snapshot
-from support.opmodel.harness import KEY, Perturbation, Process, end_of, play
+from support.opmodel.harness import end_of, play, snapshot_of
 from support.opmodel.scenarios import SCENARIOS, run_of
 from support.opmodel.world import NS, World
 
 pytestmark = pytest.mark.unit
+
+
+def settled(name: str) -> tuple[World, Snapshot]:
+    world = play(run_of(name))
+    return world, snapshot_of(world)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -23,17 +27,6 @@ def test_a_scenario_ends_as_it_should(name: str) -> None:
     found = end_of(play(run))
     assert {key: found[key] for key in SCENARIOS[name].end} == SCENARIOS[name].end
     assert not run.doubled
-
-
-def settled(name: str) -> tuple[World, Snapshot]:
-    world = play(run_of(name))
-
-    async def look() -> Snapshot:
-        process = Process(world, Perturbation())
-        await process.start()
-        return process.loop._gatherer.snapshot(KEY, 0.0, "")
-
-    return world, asyncio.run(look())
 
 
 @pytest.mark.parametrize("name", ["create", "finish", "suspend", "bad-data", "disaster"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opt_api.base import GROUP
-from opt_operator.core.snapshot import Key, Settings
+from opt_operator.core.snapshot import Key, Settings, Snapshot
 from opt_operator.shell.apply import Applier
 from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.gather import Gatherer
@@ -241,13 +241,27 @@ def end_of(world: World) -> dict[str, Any]:
         "intent": status.get("intent", {}).get("reason"),
         "conditions": {c["type"]: c["status"] for c in status.get("conditions", [])},
         "pods": sorted(labels.get(f"{GROUP}/slot", labels[f"{GROUP}/role"]) for labels in alive),
+        "going": [p["metadata"]["name"] for p in api.of("Pod") if "deletionTimestamp" in p["metadata"]],
         "gang": sum(labels[f"{GROUP}/role"] == "gang" for labels in alive),
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
-        "tainted": [n["metadata"]["name"] for n in api.of("Node") if n["spec"].get("taints")],
+        "tainted": [n["metadata"]["name"] for n in api.of("Node") if "quarantined" in str(n["spec"].get("taints"))],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
         "rate": world.journal.values.get("learningRate"),
         "run": (world.journal.phase, len(world.journal.gang), world.journal.suspend),
     }
+
+
+def snapshot_of(world: World) -> Snapshot:
+    """What an operator that has just started sees of a world."""
+
+    async def look() -> Snapshot:
+        process = Process(world, Perturbation())
+        await process.start()
+        found = process.loop._gatherer.snapshot(KEY, 0.0, "")
+        assert isinstance(found, Snapshot)
+        return found
+
+    return asyncio.run(look())
 
 
 def fresh(api: ModelApi | None = None, nodes: int = 5) -> World:

@@ -78,6 +78,15 @@ def out_of_memory(world: World, tick: int) -> None:
         world.end(_host_in(world, 0), 137, reason="OOMKilled")
 
 
+def stuck_terminating(world: World, tick: int) -> None:
+    """A kubelet that answers and never ends a pod: a mount that hangs, a process that cannot be killed."""
+    create(world, tick)
+    if world.at(0):
+        name = _host_in(world, 0)
+        world.stuck.add(name)
+        world.api.remove("Pod", NS, name, 5)
+
+
 def finish_and_go(world: World, tick: int) -> None:
     world.total_steps = 6
     if tick == 1:
@@ -178,6 +187,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two-losses": Scenario(two_losses, 30, RUNNING),
     "drain": Scenario(drain, 10, RUNNING),
     "spot": Scenario(spot, 10, RUNNING),
+    "stuck-terminating": Scenario(stuck_terminating, 45, {**RUNNING, "going": []}),
     "crash": Scenario(crash, 10, RUNNING),
     "out-of-memory": Scenario(out_of_memory, 10, RUNNING),
     "bad-machine": Scenario(bad_machine, 20, {**RUNNING, "jobs": [], "tainted": []}),

@@ -55,6 +55,8 @@ class World:
     clock: int = 0
     began: int | None = None
     """When the gang had been at work for a moment: what is special about a scenario begins here."""
+    stuck: set[str] = field(default_factory=set)
+    """Pods whose kubelet does not get them ended."""
     told: list[str] = field(default_factory=list)
 
     def add_nodes(self, count: int) -> None:
@@ -99,7 +101,7 @@ class World:
         if where in self.lost:
             return
         if "deletionTimestamp" in meta:
-            if where:
+            if where and meta["name"] not in self.stuck:
                 self.api.remove("Pod", NS, meta["name"], 0)
             return
         if not where:

@@ -1,0 +1,131 @@
+"""What is seen of one pod of a gang at work, what it is called, and what follows: the failure policy in action."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+
+from opt_api.documents.exit_report import EXIT_CODES
+from opt_operator.core.actions import Create, Decision, Delete
+from opt_operator.core.decide import decide
+from opt_operator.core.diagnosis import diagnose
+from opt_operator.core.snapshot import Snapshot
+from opt_operator.core.views import PodView
+from support.opmodel.harness import play, snapshot_of
+from support.opmodel.scenarios import run_of
+
+pytestmark = pytest.mark.unit
+
+VICTIM = "small-a2-h1"
+SPARE = "small-a2-h2"
+
+
+@cache
+def at_work() -> Snapshot:
+    return snapshot_of(play(run_of("create")))
+
+
+def with_pod(name: str, spec: dict[str, Any] | None = None, **status: Any) -> Snapshot:
+    """The gang at work, with another word about one pod; a pod that is gone for it is unheard, too."""
+    snapshot = at_work()
+    old = next(pod for pod in snapshot.pods if pod.metadata.name == name)
+    whole = old.model_dump(by_alias=True)
+    whole["spec"] |= spec or {}
+    whole["status"] |= status
+    pods = tuple(PodView.model_validate(whole) if pod is old else pod for pod in snapshot.pods)
+    return replace(snapshot, pods=pods, status_age_s=1e9)
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"phase": "Pending", "containerStatuses": [
+        {"name": "agent", "state": {"waiting": {"reason": reason, "message": "as it is"}}}]}  # fmt: skip
+
+
+def ended(code: int, reason: str = "Error") -> dict[str, Any]:
+    end = {"exitCode": code, "reason": reason, "message": "the last words"}
+    return {"phase": "Failed", "containerStatuses": [{"name": "agent", "state": {"terminated": end}}]}
+
+
+UNSCHEDULABLE = {"phase": "Pending", "containerStatuses": [], "conditions": [
+    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/5 nodes"}]}  # fmt: skip
+WAITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ImagePull": ({}, waiting("ImagePullBackOff")),
+    "BadContainer": ({}, waiting("CreateContainerConfigError")),
+    "Unschedulable": ({"nodeName": ""}, UNSCHEDULABLE),
+}
+
+
+@pytest.mark.parametrize("symptom", WAITS)
+def test_what_waits_is_said_and_restarts_nothing(symptom: str) -> None:
+    spec, status = WAITS[symptom]
+    decision = decide(with_pod(SPARE, spec, **status))
+    assert not [action for action in decision.actions if isinstance(action, Create | Delete)]
+    assert decision.status is not None
+    degraded = next(c for c in decision.status.conditions if c.type == "Degraded")
+    assert (degraded.status, degraded.reason) == ("True", symptom)
+    assert SPARE in degraded.message
+
+
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": []}
+TAKEN = {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]}
+REPLACED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "killed for its memory": ("OutOfMemory", ended(137, "OOMKilled"), 1),
+    "an error of its own": ("Crashed", ended(1), 1),
+    "evicted by the kubelet": ("Evicted", EVICTED, 0),
+    "evicted by the API": ("Evicted", {**ended(143), **TAKEN}, 0),
+    "the store was away": ("Evicted", ended(EXIT_CODES["StoreUnavailable"]), 0),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_ended_is_replaced_and_only_its_own_faults_are_counted(name: str) -> None:
+    symptom, status, counted = REPLACED[name]
+    snapshot = with_pod(VICTIM, **status)
+    pod = next(pod for pod in snapshot.pods if pod.metadata.name == VICTIM)
+    assert diagnose(snapshot, pod).symptom == symptom
+    decision = decide(snapshot)
+    assert decision.status is not None
+    assert decision.status.intent is not None
+    assert (decision.status.intent.rung, decision.status.intent.reason) == ("Swap", symptom)
+    assert decision.status.pod_attempt == at_work().status.pod_attempt + 1
+    assert len(decision.status.pod_failures) == counted
+    assert not [action for action in decision.actions if isinstance(action, Create | Delete)]  # written down first
+
+
+@pytest.mark.parametrize(("cause", "symptom"), [("BadSpec", "BadSpec"), ("BadData", "BadData")])
+def test_what_would_fail_again_pauses(cause: Any, symptom: str) -> None:
+    decision = decide(with_pod(VICTIM, **ended(EXIT_CODES[cause])))
+    assert decision.status is not None
+    assert decision.status.phase == "Paused"
+    assert next(c for c in decision.status.conditions if c.type == "Degraded").reason == symptom
+
+
+def going(seconds: int) -> Snapshot:
+    """The victim's grace period ended so many seconds ago."""
+    snapshot = at_work()
+    old = next(pod for pod in snapshot.pods if pod.metadata.name == VICTIM)
+    meta = old.metadata.model_copy(update={"deletion_timestamp": snapshot.now - timedelta(seconds=seconds)})
+    pods = tuple(pod.model_copy(update={"metadata": meta}) if pod is old else pod for pod in snapshot.pods)
+    return replace(snapshot, pods=pods)
+
+
+def deleted_at_once(decision: Decision) -> list[str]:
+    return [one.name for one in decision.actions if isinstance(one, Delete) and one.grace_s == 0]
+
+
+def test_a_pod_that_does_not_go_is_taken_out_of_the_api() -> None:
+    assert deleted_at_once(decide(going(10))) == []
+    assert deleted_at_once(decide(going(31))) == [VICTIM]
+
+
+def test_a_training_that_cannot_be_read_says_which_field() -> None:
+    snapshot = replace(at_work(), training=None, plan=None, problems=("spec.model.layers: must be at least 1",))
+    decision = decide(snapshot)
+    assert decision.status is not None
+    degraded = next(c for c in decision.status.conditions if c.type == "Degraded")
+    assert "spec.model.layers" in degraded.message
+    assert not [action for action in decision.actions if isinstance(action, Create | Delete)]
