@@ -95,23 +95,22 @@ def settled(act: Callable[[], T]) -> T:
 
 
 def _load_once(wire: Wire, key: str, expect: str | None, room: Room) -> memoryview:
-    info, data = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key, room))
-    check, first = Check.of(info.digest, info.checksum, expect), min(info.size, wire.settings.part_bytes)
-    check.running.update(data[:first])
+    info, data, check = again(wire.name(key), wire.settings, lambda _: _first_part(wire, key, expect, room))
+    first = min(info.size, wire.settings.part_bytes)
     rest = ranges(first, info.size - first, wire.settings.part_bytes)
     parts(wire, key, rest, 0, data, info.etag, check.running)
     check.verify(wire.name(key))
     return data
 
 
-def _first_part(wire: Wire, key: str, room: Room) -> tuple[ObjectInfo, memoryview]:
-    """Fetch the first part, which tells the size of the whole, and make room for all of it."""
+def _first_part(wire: Wire, key: str, expect: str | None, room: Room) -> tuple[ObjectInfo, memoryview, Check]:
+    """Fetch the first part, which tells the size of the whole, make room for all of it, and begin its check."""
     try:
         response = wire.open("GET", key, headers={"Range": f"bytes=0-{wire.settings.part_bytes - 1}"})
     except S3Error as fault:
         if fault.code != "InvalidRange":
             raise
-        return _nothing(wire, key)
+        return _nothing(wire, key, expect)
     headers = {name.lower(): value for name, value in response.headers.items()}
     total = headers.get("content-range", "").rpartition("/")[2] or headers.get("content-length", "")
     if not total.isdigit():
@@ -119,16 +118,17 @@ def _first_part(wire: Wire, key: str, room: Room) -> tuple[ObjectInfo, memoryvie
         raise DamagedError("the response does not tell the object's size")
     info = info_of(key, headers, int(total))
     data = memoryview(room(info.size)).cast("B")[: info.size]
-    wire.receive(response, data[: wire.settings.part_bytes])
-    return info, data
+    check = Check.of(info.digest, info.checksum, expect)
+    wire.receive(response, data[: wire.settings.part_bytes], check.running)
+    return info, data, check
 
 
-def _nothing(wire: Wire, key: str) -> tuple[ObjectInfo, memoryview]:
+def _nothing(wire: Wire, key: str, expect: str | None) -> tuple[ObjectInfo, memoryview, Check]:
     """An empty object has no first byte that a range could begin with."""
     info = stat(wire, key)
     if info.size:
         raise PreconditionFailed(f"{wire.name(key)}: it was replaced while it was read")
-    return info, memoryview(b"")
+    return info, memoryview(b""), Check.of(info.digest, info.checksum, expect)
 
 
 def _fetch_once(wire: Wire, key: str, offset: int, buffer: memoryview, headers: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ from isal import isal_zlib
 from minio.credentials.providers import Provider
 from urllib3.response import HTTPResponse
 
-from opt_store.digest import Buffer
+from opt_store.digest import Buffer, Hasher
 from opt_store.s3.client import Client
 from opt_store.s3.connection import DirectResponse
 from opt_store.s3.faults import DamagedError
@@ -126,8 +126,13 @@ class Wire:
         path = None if key is None else self.prefix + key
         return self._client.request(method, self.bucket, path, query=query, headers=headers, body=body)
 
-    def receive(self, response: HTTPResponse, buffer: memoryview) -> None:
+    def receive(self, response: HTTPResponse, buffer: memoryview, running: Hasher | None = None) -> None:
         """Fill `buffer` with the body of a response and give its connection back when it is used up.
+
+        Args:
+            response: As `open` returns it.
+            buffer: Its size is that of the body, or of as much of it as is wanted.
+            running: Takes in each piece as it comes, while it is in the cache.
 
         Raises:
             DamagedError: The body ended early, or dripped longer than one part may take.
@@ -135,7 +140,7 @@ class Wire:
         raw = response._original_response  # the one way past urllib3's copies
         assert isinstance(raw, DirectResponse)
         try:
-            self._fill(raw, buffer)
+            self._fill(raw, buffer, running)
         except BaseException:
             response.close()
             raise
@@ -143,12 +148,14 @@ class Wire:
             response.close()  # more follows that is not wanted
         response.release_conn()
 
-    def _fill(self, raw: DirectResponse, buffer: memoryview) -> None:
+    def _fill(self, raw: DirectResponse, buffer: memoryview, running: Hasher | None) -> None:
         deadline, done = time.monotonic() + self.settings.part_timeout_s, 0
         while done < buffer.nbytes:
             count = raw.receive_into(buffer[done : done + _BLOCK])
             if not count:
                 raise DamagedError(f"the body ended after {done} of {buffer.nbytes} bytes")
+            if running is not None:
+                running.update(buffer[done : done + count])
             done += count
             if time.monotonic() > deadline and done < buffer.nbytes:
                 raise DamagedError(f"only {done} of {buffer.nbytes} bytes came in {self.settings.part_timeout_s} s")
