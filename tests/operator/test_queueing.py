@@ -10,7 +10,15 @@ import pytest
 
 from opt_api.training.spec import QueueSpec
 from opt_operator.core.builders.queueing import (
-    GROUP_LABEL, KUEUE, POD_GROUPS, QUEUE_LABEL, ROLE_HASH, TOTAL, VOLCANO, VOLCANO_GROUP, system_of,
+    GROUP_LABEL,
+    KUEUE,
+    POD_GROUPS,
+    QUEUE_LABEL,
+    ROLE_HASH,
+    TOTAL,
+    VOLCANO,
+    VOLCANO_GROUP,
+    system_of,
 )  # fmt: skip
 from support.opmodel.harness import Perturbation, Process, fresh
 from support.opmodel.scenarios import edit, submit

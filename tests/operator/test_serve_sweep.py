@@ -1,4 +1,4 @@
-"""The operator dies after each of its writes, sees late or nothing, and is refused: what is served comes out the same."""
+"""The operator dies after each write, sees late or nothing, and is refused: what is served comes out the same."""
 
 from __future__ import annotations
 
