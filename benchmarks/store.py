@@ -22,26 +22,25 @@ MIB, GIB = 1 << 20, 1 << 30
 TOTAL, QUICK_TOTAL = 1536 * MIB, 96 * MIB
 COUNTS = (1, 16, 64)
 REPEATS, QUICK_REPEATS = 5, 2
-SERVERS = ("minio",)
 MEMORY = Path("/dev/shm")
 
 
-def measure(quick: bool) -> list[Case]:
-    """Return the cases on both servers."""
-    sys.path.append(str(ROOT / "tests"))
-    return [case for name in SERVERS for case in _on_server(name, quick=quick)]
+def of_count(count: int) -> Callable[[bool], list[Case]]:
+    """Return what measures one number of objects."""
+
+    def measure(quick: bool) -> list[Case]:
+        sys.path.append(str(ROOT / "tests"))
+        total, repeats = (QUICK_TOTAL, QUICK_REPEATS) if quick else (TOTAL, REPEATS)
+        return _with_count(count, total, repeats)
+
+    return measure
 
 
-def _on_server(name: str, *, quick: bool) -> list[Case]:
-    total, repeats = (QUICK_TOTAL, QUICK_REPEATS) if quick else (TOTAL, REPEATS)
-    return [case for count in COUNTS for case in _with_count(name, count, total, repeats)]
-
-
-def _with_count(name: str, count: int, total: int, repeats: int) -> list[Case]:
+def _with_count(count: int, total: int, repeats: int) -> list[Case]:
     """Every repeat has a server of its own: what was overwritten would otherwise fill the memory."""
     found: dict[str, dict[str, list[Mapping[str, float]]]] = {"write": {}, "read": {}}
     for number in range(repeats):
-        with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _started(name, Path(folder)) as place:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder, _started(Path(folder)) as place:
             for direction, results in found.items():
                 for client in _turned([name for name in CLIENTS if (direction, name) != ("write", EXPECTED)], number):
                     job = {"place": asdict(place), "direction": direction, "count": count, "size": total // count}
@@ -49,7 +48,7 @@ def _with_count(name: str, count: int, total: int, repeats: int) -> list[Case]:
     return [
         case
         for direction, results in found.items()
-        for case in _cases(f"{direction} {total // MIB} MiB as {count}, {name}", results)
+        for case in _cases(f"{direction} {total // MIB} MiB as {count}, minio", results)
     ]
 
 
@@ -59,11 +58,10 @@ def _turned(names: list[str], by: int) -> list[str]:
 
 
 @contextmanager
-def _started(name: str, folder: Path) -> Iterator[Place]:
-    from support import s3
+def _started(folder: Path) -> Iterator[Place]:
+    from support.s3 import minio_server
 
-    starters = {"minio": s3.minio_server, "seaweedfs": s3.seaweedfs_server}
-    with starters[name](folder) as server:
+    with minio_server(folder) as server:
         yield Place(server.endpoint, server.bucket, server.access_key, server.secret_key)
 
 
@@ -112,4 +110,4 @@ def _content(size: int, number: int) -> memoryview:
 
 
 if __name__ == "__main__":
-    run("store", measure, work)
+    run("store", {f"of-{count}": of_count(count) for count in COUNTS}, work)
