@@ -87,3 +87,12 @@ def test_one_source_is_not_enough_to_call_a_host_lost() -> None:
     decision = decide(replace(snapshot, nodes=unknown))
     hosts = {pod.metadata.name for pod in snapshot.hosts}
     assert not [a for a in decision.actions if getattr(a, "name", "") in hosts]
+
+
+def test_a_bad_machine_is_refused_under_another_name() -> None:
+    """Neither host nor coordinator goes there, though it looks new to everybody else."""
+    world, snapshot = settled("renamed-machine")
+    there = [pod for pod in world.api.of("Pod") if pod["spec"].get("nodeName") == "handed-back"]
+    assert {pod["metadata"]["labels"]["opt-operator.io/role"] for pod in there} <= {"burn-in"}
+    (host,) = snapshot.status.hosts
+    assert (host.state, host.hardware) == ("Quarantined", "cloud://machine-1")

@@ -105,6 +105,16 @@ def bad_machine(world: World, tick: int) -> None:
         world.condemn(_host_in(world, 0))
 
 
+def renamed_machine(world: World, tick: int) -> None:
+    """A bad machine is taken away and handed back under another name; it is as bad as before."""
+    bad_machine(world, tick)
+    world.fail_stage["burn-in"] = 1
+    if world.at(2):
+        old = world.api.objects["Node", "", "n1"]
+        world.api.remove("Node", "", "n1")
+        world.add_node("handed-back", old["spec"]["providerID"])
+
+
 def suspend(world: World, tick: int) -> None:
     create(world, tick)
     if world.at(0):
@@ -191,6 +201,7 @@ SCENARIOS: dict[str, Scenario] = {
     "crash": Scenario(crash, 10, RUNNING),
     "out-of-memory": Scenario(out_of_memory, 10, RUNNING),
     "bad-machine": Scenario(bad_machine, 20, {**RUNNING, "jobs": [], "tainted": []}),
+    "renamed-machine": Scenario(renamed_machine, 25, RUNNING),
     "suspend": Scenario(suspend, 8, {"phase": "Suspended", "pods": []}),
     "resume": Scenario(resume, 25, RUNNING),
     "live-change": Scenario(live_change, 8, {**RUNNING, "pods": HOSTS, "rate": 5e-4}),

@@ -61,11 +61,14 @@ class World:
 
     def add_nodes(self, count: int) -> None:
         for number in range(1, count + 1):
-            self.api.put_new("Node", {
-                "apiVersion": "v1", "kind": "Node", "metadata": {"name": f"n{number}", "labels": {}},
-                "spec": {"providerID": f"cloud://machine-{number}"},
-                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
-            })  # fmt: skip
+            self.add_node(f"n{number}", f"cloud://machine-{number}")
+
+    def add_node(self, name: str, machine: str) -> None:
+        """A machine joins under a name."""
+        self.api.put_new("Node", {
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {}},
+            "spec": {"providerID": machine}, "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        })  # fmt: skip
 
     def tick(self) -> None:
         self.clock += 1

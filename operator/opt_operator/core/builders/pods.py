@@ -33,8 +33,11 @@ class Placement:
     alone: bool = False
 
 
-def coordinator(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
-    """The coordinator with the rendezvous beside it, as a sidecar that ends when the coordinator ends."""
+def coordinator(parent: Parent, plan: Plan, image: str, attempt: int, avoid: Collection[str] = ()) -> Object:
+    """The coordinator with the rendezvous beside it, as a sidecar that ends when the coordinator ends.
+
+    `avoid` are nodes that are broken or quarantined.
+    """
     assert plan.storage is not None
     service = names.coordinator_service(parent.name)
     rendezvous = container(
@@ -53,7 +56,7 @@ def coordinator(parent: Parent, plan: Plan, image: str, attempt: int) -> Object:
     return _pod(
         parent, names.coordinator_pod(parent.name, attempt), names.pod_labels(parent.name, "coordinator", attempt),
         pod_spec(parent, plan, [main], SMALL, initContainers=[rendezvous], terminationGracePeriodSeconds=5,
-                 affinity=_affinity(parent, None)),
+                 affinity=_affinity(parent, Placement(avoid), is_host=False)),
         annotations={names.PLAN: plan.digest()},
     )  # fmt: skip
 
@@ -82,7 +85,7 @@ def host(parent: Parent, plan: Plan, image: str, attempt: int, slot: int, datase
     )  # fmt: skip
     spec = pod_spec(
         parent, plan, [main], amounts, initContainers=[wait], terminationGracePeriodSeconds=GRACE_S,
-        subdomain=names.hosts_service(parent.name), affinity=_affinity(parent, where),
+        subdomain=names.hosts_service(parent.name), affinity=_affinity(parent, where, is_host=True),
     )  # fmt: skip
     spec["volumes"].append(_identity_volume())
     return _pod(parent, names.host_pod(parent.name, attempt, slot), labels, spec)
@@ -143,20 +146,20 @@ def _identity_volume() -> Object:
     return {"name": "identity", "downwardAPI": {"items": [{"path": "hardware", "fieldRef": reference}]}}
 
 
-def _affinity(parent: Parent, where: Placement | None) -> Object:
+def _affinity(parent: Parent, where: Placement, *, is_host: bool) -> Object:
     """Hosts on machines of their own, within the topology that was asked for; the coordinator best where no host is."""
     hosts = {"key": names.ROLE, "operator": "In", "values": ["gang", "spare"]}
     selector = {"matchLabels": names.common_labels(parent.name), "matchExpressions": [hosts]}
     apart: Object = {"labelSelector": selector, "topologyKey": HOSTNAME}
-    if where is not None and where.alone:
+    if where.alone:
         made: Object = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
     else:
         wish = {"weight": 100, "podAffinityTerm": apart}
         made = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
-    if parent.pods.topology_key and where is not None:
+    if parent.pods.topology_key and is_host:
         term = {"labelSelector": selector, "topologyKey": parent.pods.topology_key}
         made["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    if where is not None and where.avoid:
+    if where.avoid:
         terms = [{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": sorted(where.avoid)}]}]
         made["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     return made

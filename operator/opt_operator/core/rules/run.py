@@ -96,7 +96,7 @@ def _rung(places: Places, why: tuple[Finding, ...]) -> Rung:
 def _pod(case: Case, slot: int, place: pods.Placement) -> dict[str, Any]:
     image = case.trainer_image()
     if slot == COORDINATOR:
-        return pods.coordinator(case.parent, case.plan, image, case.number)
+        return pods.coordinator(case.parent, case.plan, image, case.number, _avoid(case))
     dataset = case.training.spec.data.dataset or case.snapshot.status.dataset
     assert dataset is not None
     return pods.host(case.parent, case.plan, image, case.number, slot, dataset, place)
