@@ -90,7 +90,7 @@ def export_to(
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         fresh = Path(scratch) / "export"
-        _tokenizer(place.store, place.key, Path(scratch) / "tokenizer")
+        fetch_tokenizer(place.store, place.key, Path(scratch) / "tokenizer")
         request = ExportRequest.model_validate({"dtype": dtype, "tokenizer": f"{scratch}/tokenizer"})
         files = write_directory(contents, fresh, request)
         size = sum(file.stat().st_size for file in files)
@@ -107,7 +107,7 @@ def export_to(
     }
 
 
-def _tokenizer(store: Store, key: str, folder: Path) -> None:
+def fetch_tokenizer(store: Store, key: str, folder: Path) -> None:
     """The vocabulary's files under the names that Hugging Face knows them by."""
     from opt_api.documents.manifests import DatasetManifest
 

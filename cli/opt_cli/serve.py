@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from opt_cli.plan import BAD_INPUT
 if TYPE_CHECKING:
     from opt_serving.settings import EngineSettings
 
+INSTANCE = "OPT_SERVE_INSTANCE"
+"""Variable with the name that a replica in a cluster goes by."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -69,6 +72,7 @@ def serve(
         chat_template,
         files,
         drain,
+        os.environ.get(INSTANCE),
     )
     with told_errors(ctx, source):
         find = finder(source, store)

@@ -70,6 +70,7 @@ class ServerSettings:
         chat_template: File with a Jinja template; chat answers 400 when None.
         files: Where uploaded files and results of batches lie.
         drain_seconds: How long open requests may take to end after SIGTERM.
+        instance: What this server calls itself at /health, so that a gateway knows it from a stranger.
     """
 
     model_name: str
@@ -79,3 +80,4 @@ class ServerSettings:
     chat_template: Path | None = None
     files: Path | None = None
     drain_seconds: float = 300.0
+    instance: str | None = None

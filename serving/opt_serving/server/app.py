@@ -148,9 +148,10 @@ def _add_state(app: FastAPI) -> None:
     async def health() -> Response:
         """200 when requests are taken; 503 while loading or draining, and when the model cannot be loaded."""
         state: State = app.state.server
+        own = {"instance": state.settings.instance} if state.settings.instance else {}
         if state.phase == "ready":
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": state.phase, "reason": state.reason}, 503, {"Retry-After": "2"})
+            return JSONResponse({"status": "ready", **own})
+        return JSONResponse({"status": state.phase, "reason": state.reason, **own}, 503, {"Retry-After": "2"})
 
     @app.get("/metrics")
     async def metrics() -> Response:
