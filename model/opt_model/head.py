@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from opt_model.embedding import TiedGradient
 from opt_model.linear import widened
 
-CHUNK_LOGITS = 256 * 50272
+CHUNK_LOGITS = 512 * 50272
 """Logits held at a time."""
 
 

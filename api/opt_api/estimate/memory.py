@@ -86,7 +86,7 @@ def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_
     return whole + (queries + attention + width * (d + f)) // t
 
 
-LOGITS_AT_ONCE = 256 * 50272
+LOGITS_AT_ONCE = 512 * 50272
 """The model computes its loss over at most this many logits at a time (`opt_model.head`)."""
 
 
