@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-TIMEOUT_S = 180.0
+TIMEOUT_S = 540.0
 
 
 def free_port() -> int:

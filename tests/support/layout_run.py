@@ -85,3 +85,18 @@ def whole_tensors(runs: list[Boxes]) -> dict[str, np.ndarray[Any, Any]]:
         target[where] = values
     assert not any(np.isnan(tensor).any() for tensor in joined.values()), "a part of a tensor is on no worker"
     return joined
+
+
+def check_gradients(found: dict[str, Any], expected: dict[str, Any], low: bool) -> None:
+    """Every gradient is the expected one; `low` allows for sums in fewer than 32 bits."""
+    everything = sum(float(np.square(tensor).sum()) for tensor in expected.values()) ** 0.5
+    for name, tensor in found.items():
+        apart = float(np.linalg.norm(tensor - expected[name]))
+        allowed = 0.05 * float(np.linalg.norm(expected[name])) + 5e-3 * everything
+        assert apart <= allowed, f"gradient of {name}: {apart} apart, {allowed} allowed"
+        assert low or difference(tensor, expected[name]) < 2e-6, name
+
+
+def difference(first: Any, second: Any) -> float:
+    """Largest of any element."""
+    return float(np.abs(np.subtract(first, second)).max())

@@ -12,15 +12,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.distributed.fsdp import FSDPModule
 
 from opt_api.documents.plan import Plan, PrecisionPlan
 from opt_api.training.optimisation import LossScale
+from opt_model import reseed
+from opt_model.attention import SelfAttention
+from opt_model.exchange.names import shapes_of
+from opt_trainer.parallelism.build import build
 from support.gloo import run_gang
-from support.layout_run import Run, run_plan, run_plans, whole_tensors
+from support.layout_run import Run, check_gradients, difference, run_plan, run_plans, whole_tensors
 from support.plans import tiny_plan
 
 STEPS = 6
 POST = {"normPosition": "post", "embeddingSize": 16}
+RESIDUAL = {"dropout": 0.3}
+"""Dropout of the residual stream, which all ranks of a tensor-parallel group draw alike, as one process does."""
 
 
 def plan_of(
@@ -57,9 +65,17 @@ CASES: dict[int, dict[str, Plan]] = {
         "replicate two passes": plan_of(2, shard=1, microBatchSequences=2),
         "replicate uneven, an empty pass": plan_of(2, shard=1, batch=7, microBatchSequences=1),
         "replicate bf16": plan_of(2, "bfloat16", shard=1),
+        "replicate fp16": plan_of(2, "float16", shard=1),
         "tensor": plan_of(2, tensorParallel=2),
         "tensor post-norm": plan_of(2, tensorParallel=2, model=POST),
         "tensor bf16": plan_of(2, "bfloat16", tensorParallel=2),
+        "tensor fp16": plan_of(2, "float16", tensorParallel=2),
+        "tensor dropout": plan_of(2, tensorParallel=2, model=RESIDUAL),
+        "tensor dropout post-norm": plan_of(2, tensorParallel=2, model=POST | RESIDUAL),
+        "tensor dropout recompute": plan_of(
+            2, tensorParallel=2, model=RESIDUAL, activationCheckpointing="full", microBatchSequences=8
+        ),
+        "fairscale tensor dropout": plan_of(2, tensorParallel=2, engine="fairscale", model=RESIDUAL),
         "tensor recompute": plan_of(2, tensorParallel=2, activationCheckpointing="full"),
         "fairscale tensor": plan_of(2, tensorParallel=2, engine="fairscale"),
         "fairscale tensor post-norm": plan_of(2, tensorParallel=2, engine="fairscale", model=POST),
@@ -73,6 +89,7 @@ CASES: dict[int, dict[str, Plan]] = {
         "tensor x fsdp": plan_of(4, tensorParallel=2),
         "tensor x fsdp post-norm": plan_of(4, tensorParallel=2, model=POST),
         "tensor x fsdp bf16": plan_of(4, "bfloat16", tensorParallel=2),
+        "tensor x fsdp fp16": plan_of(4, "float16", tensorParallel=2),
         "tensor x replicate": plan_of(4, tensorParallel=2, shard=1),
         "fairscale tensor x fsdp": plan_of(4, tensorParallel=2, engine="fairscale"),
         "fsdp uneven, empty passes": plan_of(4, batch=6, microBatchSequences=1),
@@ -81,13 +98,15 @@ CASES: dict[int, dict[str, Plan]] = {
 
 
 @functools.cache
-def alone(batch: int, post: bool, compute: str) -> Run:
+def alone(batch: int, post: bool, dropout: float, compute: str) -> Run:
     """The reference: one process, one pass."""
-    return run_plan(0, plan_of(1, compute, model=POST if post else None, batch=batch), STEPS)
+    model = (POST if post else {}) | {"dropout": dropout}
+    return run_plan(0, plan_of(1, compute, model=model, batch=batch), STEPS)
 
 
 def reference_of(plan: Plan, compute: str) -> Run:
-    return alone(plan.recipe.batch_sequences, plan.architecture.norm_position == "post", compute)
+    shape = plan.architecture
+    return alone(plan.recipe.batch_sequences, shape.norm_position == "post", shape.dropout, compute)
 
 
 def check(plan: Plan, runs: list[Run]) -> None:
@@ -105,19 +124,6 @@ def check(plan: Plan, runs: list[Run]) -> None:
     assert low or max(apart.values()) < 1e-3, apart
 
 
-def check_gradients(found: dict[str, Any], expected: dict[str, Any], low: bool) -> None:
-    everything = sum(float(np.square(tensor).sum()) for tensor in expected.values()) ** 0.5
-    for name, tensor in found.items():
-        apart = float(np.linalg.norm(tensor - expected[name]))
-        allowed = 0.05 * float(np.linalg.norm(expected[name])) + 3e-3 * everything
-        assert apart <= allowed, f"gradient of {name}: {apart} apart, {allowed} allowed"
-        assert low or difference(tensor, expected[name]) < 2e-6, name
-
-
-def difference(first: Any, second: Any) -> float:
-    return float(np.abs(np.subtract(first, second)).max())
-
-
 @pytest.mark.integration
 @pytest.mark.parametrize("workers", sorted(CASES))
 def test_every_layout_trains_as_one_process_does(workers: int) -> None:
@@ -132,7 +138,55 @@ def test_every_layout_trains_as_one_process_does(workers: int) -> None:
     assert not failed, "\n".join(failed)
 
 
+def heads_of(rank: int, plans: list[bytes]) -> list[tuple[Any, Any]]:
+    """What attention's dropout leaves of ones on this rank, and what the residual stream draws after it."""
+    found = []
+    for plan in map(Plan.from_bytes, plans):
+        attention = build(plan, rank).model.layers[0].self_attn
+        assert isinstance(attention, SelfAttention)
+        reseed(1)
+        ones = torch.ones(1, 2, 16, 8)
+        found.append((attention._attend(ones, ones, ones).detach().numpy(), torch.rand(4).numpy()))
+    return found
+
+
+@pytest.mark.integration
+def test_heads_on_different_ranks_are_dropped_differently_and_the_stream_alike() -> None:
+    plan = plan_of(2, tensorParallel=2, model={"attentionDropout": 0.5})
+    (first, second) = run_gang(2, heads_of, [plan.to_bytes()])
+    assert not np.array_equal(first[0][0], second[0][0])
+    assert np.array_equal(first[0][1], second[0][1])
+
+
+def groups_of(rank: int, plans: list[bytes]) -> list[dict[str, Any]]:
+    """How FSDP holds the model: which group each parameter is in, and how gradients are reduced."""
+    found = []
+    for plan in map(Plan.from_bytes, plans):
+        model = build(plan, rank).model
+        modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        groups = [group for module in modules for group in module._get_fsdp_state()._fsdp_param_groups]
+        of_module = {id(module): name for name, module in model.named_modules()}
+        names = [
+            [f"{of_module[id(held.module)]}.{held.param_name}" for held in (p._module_info for p in group.fsdp_params)]
+            for group in groups
+        ]
+        sums = [(group.force_sum_reduction_for_comms, group.gradient_divide_factor) for group in groups]
+        found.append({"names": names, "sums": sums})
+    return found
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("layout", [{}, {"shard": 1, "tensorParallel": 2}, {"shard": 2}], ids=["fsdp", "tp", "hybrid"])
+def test_the_tied_weight_is_in_one_group_and_every_reduction_is_a_sum(layout: dict[str, Any]) -> None:
+    plan = plan_of(4, **layout)
+    for (found,) in run_gang(4, groups_of, [plan.to_bytes()]):
+        everywhere = [name for names in found["names"] for name in names]
+        assert sorted(everywhere) == sorted(shapes_of(plan.architecture))
+        assert len(found["names"]) == plan.architecture.layers + 1
+        assert set(found["sums"]) == {(True, 1.0)}
+
+
 @pytest.mark.unit
 def test_the_loss_falls() -> None:
-    run = alone(8, False, "float32")
+    run = alone(8, False, 0.0, "float32")
     assert run.losses[-1] < run.losses[0]
