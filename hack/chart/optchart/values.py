@@ -27,6 +27,7 @@ class Digests(Values):
     operator: Digest
     trainer: Digest
     dataprep: Digest
+    serving: Digest
 
 
 class Images(Values):
@@ -35,6 +36,7 @@ class Images(Values):
     registry: Annotated[str, Field(min_length=1, pattern=r"^[a-z0-9][a-z0-9._:/-]*$")]
     tag: Annotated[str, Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$")]
     digests: Digests
+    vllm: Annotated[str, Field(pattern=r"^([a-z0-9][A-Za-z0-9._:/@-]*)?$")]
     pull_policy: Literal["Always", "IfNotPresent", "Never"]
     pull_secrets: list[Subdomain]
 
