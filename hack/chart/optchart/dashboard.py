@@ -33,6 +33,20 @@ PANELS = (
     Panel(
         "Tokens per second", f"opt_training_tokens_per_second{{{CHOSEN}}}", "{{training}}", "none", "Of the whole gang."
     ),
+    Panel(
+        "MFU",
+        f"opt_training_mfu{{{CHOSEN}}}",
+        "{{training}}",
+        "percentunit",
+        "Model FLOPs over the peak of the gang's devices.",
+    ),
+    Panel(
+        "Steps lost",
+        f"opt_training_steps_lost{{{CHOSEN}}}",
+        "{{training}}",
+        "none",
+        "Steps done again after faults, since the run began.",
+    ),
     Panel("ETTR", f"opt_training_ettr{{{CHOSEN}}}", "{{training}}", "percentunit", "Productive time over wall time."),
     Panel(
         "Host seconds by class",

@@ -83,6 +83,8 @@ def _build(family: Family, minutes_after: float) -> None:
     )
     started = time.monotonic()
     _run_go(family, work, started, minutes_after)
+    for built, name in family.called.items():
+        (work / built).rename(work / name)
     _carry(family, work)
     work.chmod(0o755)
     work.rename(folder_of(family))

@@ -1,6 +1,7 @@
 """A running cluster and its nodes: what may be done to them from any process of this machine."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -78,13 +79,14 @@ class Cluster:
         """The machine called `name`."""
         return Machine(name, self.folder / name, f"{self.record.group}/{name}")
 
-    def start_control_plane(self) -> None:
+    def start_control_plane(self, flags: Mapping[str, tuple[str, ...]]) -> None:
         """Starts etcd, the API server, the controllers, the scheduler and DNS, and waits for the API server."""
         cgroups.create(self.record.group)
         make_identities(self.folder, self.addresses)
         self.hub.boot(controlplane.layout(self.hub, self.folder), self.record.owner)
         network.build_fabric(self.hub, self.addresses)
-        self.hub.serve(*controlplane.services(self.folder, self.addresses))
+        services = controlplane.services(self.folder, self.addresses)
+        self.hub.serve(*(replace(one, command=(*one.command, *flags.get(one.name, ()))) for one in services))
         wait_for(
             lambda: self.api.request("GET", "/readyz") == "ok",
             CONTROL_PLANE_WITHIN_S,

@@ -1,6 +1,7 @@
 """What is built: one row per family of Go programs, each with a module of its own that pins it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 KUBERNETES_VERSION = "v1.37.2"
 
@@ -11,6 +12,7 @@ class Family:
 
     `minutes` is what a cold build took on two cores, for the time left that a person is told.
     `carry` lists paths of the pinned module (globs) that are kept beside the programs.
+    `called` names programs otherwise than their packages, where two families have one of the same name.
     """
 
     name: str
@@ -19,11 +21,13 @@ class Family:
     ldflags: str = "-s -w"
     carry_from: str = ""
     carry: tuple[str, ...] = ()
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The names of the programs, as `go build` gives them."""
-        return tuple(package.rpartition("/")[2] for package in self.packages)
+        """The names of the programs: those that `go build` gives them, unless they are called otherwise."""
+        built = (package.rpartition("/")[2] for package in self.packages)
+        return tuple(self.called.get(name, name) for name in built)
 
 
 def _kubernetes_ldflags() -> str:
@@ -74,13 +78,23 @@ FAMILIES = {
         ),
         Family(name="minio", packages=("github.com/minio/minio",), minutes=8),
         Family(name="helm", packages=("helm.sh/helm/v4/cmd/helm",), minutes=3),
+        Family(name="helm3", packages=("helm.sh/helm/v3/cmd/helm",), minutes=3, called={"helm": "helm3"}),
+        Family(
+            name="jobset",
+            packages=("sigs.k8s.io/jobset",),
+            minutes=2,
+            carry_from="sigs.k8s.io/jobset",
+            carry=("config/components/crd/bases/*.yaml",),
+        ),
         Family(name="kubeconform", packages=("github.com/yannh/kubeconform/cmd/kubeconform",), minutes=0.2),
     )
 }
 
 CONTROL_PLANE = ("kubernetes", "coredns")
 NODES = ("containerd", "pause")
-EXTRAS = ("kwok", "minio", "helm", "kubeconform")
+EXTRAS = ("kwok", "minio", "helm", "helm3", "kubeconform")
+PEERS = ("jobset",)
+"""Controllers that benchmarks compare with; no test needs them."""
 
 
 def family_of(program: str) -> Family:

@@ -1,10 +1,12 @@
 """Nodes that exist in the API alone, by KWOK: hundreds of them, with any labels and faults to order."""
 
-from collections.abc import Mapping
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optcluster import build, programs
+from optcluster import build, network, programs
 from optcluster.api import Object, is_true
 from optcluster.cluster import Cluster
 from optcluster.controlplane import NODE_GRACE_S
@@ -12,8 +14,8 @@ from optcluster.families import FAMILIES
 from optcluster.init import Service
 from optcluster.wait import wait_for
 
-FAKE = {"kwok.x-k8s.io/node": "fake"}
-FAKE_TAINT = {"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}
+POOL = "kwok.x-k8s.io/node"
+FAKE_TAINT = {"key": POOL, "value": "fake", "effect": "NoSchedule"}
 NOT_READY_LABEL = "node-not-ready.stage.kwok.x-k8s.io"
 POD_FAILS_LABEL = "pod-container-running-failed.stage.kwok.x-k8s.io"
 # what nodes and pods do by themselves, and the faults that the labels above switch on: KWOK's own stages
@@ -23,9 +25,26 @@ DEFAULT_CAPACITY = {"cpu": "96", "memory": "1Ti", "pods": "110", "nvidia.com/gpu
 
 @dataclass(frozen=True)
 class FakeNodes:
-    """The fake nodes of a cluster."""
+    """Fake nodes of a cluster.
+
+    Attributes:
+        pool: Of these; each pool has a KWOK of its own, so that a pool can fall silent as one (`fall_silent`).
+        addresses: Last part of the range of the addresses that their pods get: 10.BLOCK.`addresses`.
+    """
 
     cluster: Cluster
+    pool: str = "fake"
+    addresses: str = "127.0/24"  # the last of the pods' range, beyond the last real node
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """The label by which KWOK knows them."""
+        return {POOL: self.pool}
+
+    @property
+    def cidr(self) -> str:
+        """Where their pods' addresses are from."""
+        return f"10.{self.cluster.addresses.block}.{self.addresses}"
 
     def enable(self) -> None:
         """Starts KWOK with its stages; fine to call again."""
@@ -39,14 +58,33 @@ class FakeNodes:
             self._apply_stages(data / "stage" / folder)
         self.cluster.hub.serve(self._service())
 
-    def add(self, name: str, labels: dict[str, str] | None = None, capacity: dict[str, str] | None = None) -> str:
+    def fall_silent(self) -> None:
+        """All nodes of the pool at the same moment: nobody renews their leases any more. `enable` ends it."""
+        self.cluster.hub.stop_service(self._service().name)
+
+    def answer(self, name: str, *command: str) -> None:
+        """Runs a program on the control plane's machine that answers at every address of the fake nodes' pods."""
+        self.lead_to_hub()
+        self.cluster.hub.serve(Service(name, command, dict(os.environ)))
+
+    def lead_to_hub(self) -> None:
+        """Makes the addresses of the pool's pods the control plane's own; they go away with it."""
+        hub, ours = self.cluster.hub, self.cluster.addresses
+        hub.inside("ip", "route", "replace", "local", self.cidr, "dev", "lo")
+        way = ["ip", "route", "replace", self.cidr, "via", ours.control_plane, "dev", network.host_link(ours)]
+        subprocess.run(way, check=True, capture_output=True)
+
+    def add(
+        self, name: str, labels: dict[str, str] | None = None, capacity: dict[str, str] | None = None,
+        taints: Sequence[Object] = (FAKE_TAINT,),
+    ) -> str:  # fmt: skip
         """Adds one fake node, tainted so that only pods that tolerate `FAKE_TAINT` go there; returns its name."""
         resources = DEFAULT_CAPACITY | (capacity or {})
         node: Object = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **FAKE, **(labels or {})}},
-            "spec": {"taints": [FAKE_TAINT]},
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **self.mark, **(labels or {})}},
+            "spec": {"taints": list(taints)},
             "status": {"allocatable": resources, "capacity": resources, "phase": "Running"},
         }
         self.cluster.api.create("/api/v1/nodes", node)
@@ -62,11 +100,11 @@ class FakeNodes:
 
     def lose(self, name: str) -> None:
         """Lets the node fall silent: its lease runs out, and the control plane sets Ready to Unknown."""
-        self._label(name, {"kwok.x-k8s.io/node": "lost"})
+        self._label(name, {POOL: "lost"})
 
     def recover(self, name: str) -> None:
         """Ends `fail` and `lose`."""
-        self._label(name, {NOT_READY_LABEL: None, **FAKE})
+        self._label(name, {NOT_READY_LABEL: None, **self.mark})
 
     def fail_pod(self, namespace: str, pod: str) -> None:
         """Lets a running pod on a fake node end as Failed."""
@@ -86,14 +124,14 @@ class FakeNodes:
                 self.cluster.api.apply_file(path)
 
     def _service(self) -> Service:
-        block = self.cluster.addresses.block
         command = (
             str(programs.find("kwok")),
             f"--kubeconfig={self.cluster.folder / 'kwok.kubeconfig'}",
             # by label, since the API server then tells KWOK when a node is no longer one of its own; see `lose`
-            "--manage-nodes-with-label-selector=kwok.x-k8s.io/node=fake",
+            f"--manage-nodes-with-label-selector={POOL}={self.pool}",
             "--enable-crds=Stage",
             f"--node-lease-duration-seconds={NODE_GRACE_S}",
-            f"--cidr=10.{block}.127.0/24",  # the last of the pods' range, beyond the last real node
+            f"--cidr={self.cidr}",
         )
-        return Service("kwok", command, {"HOME": str(self.cluster.hub.folder)})
+        name = "kwok" if self.pool == "fake" else f"kwok-{self.pool}"
+        return Service(name, command, {"HOME": str(self.cluster.hub.folder)})

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from optcluster.record import Record, all_records, allocation, teardown
 _reapers: dict[str, "subprocess.Popen[bytes]"] = {}  # our own children, to be waited for when they end
 
 
-def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path] | None = None) -> Cluster:
+def up(
+    name: str, nodes: int, owner: Process | None = None, archives: list[Path] | None = None,
+    flags: Mapping[str, tuple[str, ...]] | None = None,
+) -> Cluster:  # fmt: skip
     """Brings up the cluster `name` with that many real nodes, building what is not built yet.
 
     Args:
@@ -29,6 +33,7 @@ def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path]
         nodes: how many real nodes; 0 gives a control plane alone.
         owner: the process that the cluster ends with; without one it runs until `down`.
         archives: images that every node has from the start.
+        flags: more flags of programs of the control plane, by their names.
 
     Raises:
         ClusterError: the machine lacks something, or the cluster is already up.
@@ -49,7 +54,7 @@ def up(name: str, nodes: int, owner: Process | None = None, archives: list[Path]
     try:
         if owner:
             _start_reaper(cluster, owner)
-        cluster.start_control_plane()
+        cluster.start_control_plane(flags or {})
         say(f"control plane ready after {time.monotonic() - started:.1f} s")
         if nodes:
             cluster.start_nodes(archives or [])

@@ -110,6 +110,7 @@ class Operator:
 
     async def _lead(self) -> None:
         await self.cache.wait_synced()
+        log.info("ready to lead", identity=self.lease.identity)
         await self.lease.held.wait()
         await self._discover()
         await self.lease.raise_to(1 + max(self.cache.terms(), default=0))

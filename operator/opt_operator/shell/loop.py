@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from opt_operator.core.actions import Decision
 from opt_operator.core.decide import decide
@@ -67,7 +69,9 @@ class Reconciler:
         age = now - self._written.get(key, -1e9)
         snapshot = self._gatherer.snapshot(key, age, self._refused.get(key, ""))
         decision = _decided(snapshot)
-        if await self._applier.apply(snapshot, decision):
+        with bound_contextvars(**_words(snapshot)):
+            written = await self._applier.apply(snapshot, decision)
+        if written:
             self._written[key] = now
         if decision.actions:
             self._refused.pop(key, None)
@@ -81,6 +85,14 @@ class Reconciler:
             self._refused[key] = fault.message[:1000]
         wait = self._queue.failed(key, fault.retry_after_s)
         log.warning("refused", run=key.name, namespace=key.namespace, fault=str(fault), again_in_s=round(wait, 1))
+
+
+def _words(snapshot: Snapshot | ServeSnapshot) -> dict[str, Any]:
+    """What every log line of a look says of the resource."""
+    status = snapshot.status
+    found = {"attempt": getattr(status, "attempt", None), "step": getattr(status, "step", None)}
+    words = {"run": snapshot.key.name, "namespace": snapshot.key.namespace, **found}
+    return {name: value for name, value in words.items() if value is not None}
 
 
 def _decided(snapshot: Snapshot | ServeSnapshot) -> Decision:

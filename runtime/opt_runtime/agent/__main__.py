@@ -9,6 +9,7 @@ from pathlib import Path
 from opt_runtime.agent.agent import Agent, HostIdentity
 from opt_runtime.agent.burn_in import BurnIn
 from opt_runtime.linux import die_with_parent
+from opt_runtime.logs import write_json
 
 
 def main() -> None:
@@ -34,6 +35,7 @@ def main() -> None:
     options.directory.mkdir(parents=True, exist_ok=True)
     identity = HostIdentity(options.run, options.host, options.hardware, options.domain, options.directory)
     check = BurnIn(options.check_seconds, options.check_with, shared=options.shared_machine)
+    write_json(lambda: {"run": options.run, "host": options.host})
     Agent(identity, options.coordinator, options.entry, options.workers, options.listen, check).run()
 
 

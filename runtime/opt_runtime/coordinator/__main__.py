@@ -6,17 +6,25 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from opt_api.documents.plan import Plan
 from opt_runtime.coordinator.coordinator import Coordinator
 from opt_runtime.coordinator.server import routes_of
 from opt_runtime.coordinator.settings import Settings
 from opt_runtime.linux import die_with_parent
+from opt_runtime.logs import write_json
 from opt_runtime.wire import Server
 from opt_store import open_store
 
 REPLACED = 3
 """Exit code when another coordinator has taken over: do not start this one again."""
+
+
+def keys_of(coordinator: Coordinator) -> dict[str, Any]:
+    """What every log line says of the run, without waiting for anybody."""
+    state, observed = coordinator.state, coordinator.observed
+    return {"run": coordinator.settings.run, "attempt": state.attempt, "step": observed.highest_step}
 
 
 def main() -> int:
@@ -33,6 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = Plan.from_bytes(options.plan.read_bytes())
     coordinator = Coordinator(Settings(plan, options.rendezvous), open_store(options.store))
+    write_json(lambda: keys_of(coordinator))
     server = Server(options.listen, routes_of(coordinator))
     server.start()
     coordinator.run()

@@ -1,0 +1,127 @@
+"""Who leads: one at a time, by a Lease, and whoever is overtaken finds out by the term that statuses carry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from opt_operator.shell import lease as module
+from opt_operator.shell.apply import Applier
+from opt_operator.shell.kube import ApiFault
+from opt_operator.shell.lease import Lease
+from support.opmodel.api import ModelApi
+from support.opmodel.harness import Perturbation, Process, fresh
+from support.opmodel.scenarios import submit
+from support.opmodel.world import NS
+
+pytestmark = pytest.mark.unit
+
+
+def lease(api: ModelApi, who: str, **options: Any) -> Lease:
+    kube: Any = api
+    return Lease(kube, NS, "opt", who, **options)
+
+
+def played(play: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(play())
+
+
+def spec(api: ModelApi) -> dict[str, Any]:
+    found: dict[str, Any] = api.objects["Lease", NS, "opt"]["spec"]
+    return found
+
+
+def given(api: ModelApi) -> None:
+    """The Lease as the chart makes it: empty."""
+    meta = {"name": "opt", "namespace": NS}
+    api.put_new("Lease", {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta})
+
+
+def test_a_given_lease_is_waited_for_and_never_made() -> None:
+    async def play() -> None:
+        api = ModelApi()
+        one = lease(api, "one", make=False)
+        assert not await one._try()
+        assert ("Lease", NS, "opt") not in api.objects
+        given(api)
+        assert await one._try()
+        assert (spec(api)["holderIdentity"], one.transitions) == ("one", 1)
+
+    played(play)
+
+
+def test_the_token_grows_with_each_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        api = ModelApi()
+        given(api)
+        one, two = lease(api, "one"), lease(api, "two")
+        assert await one._try()
+        assert not await two._try()
+        await asyncio.sleep(0.05)
+        assert await two._try()  # it has not renewed for longer than its time
+        assert not await one._try()
+        assert two.transitions == one.transitions + 1 == spec(api)["leaseTransitions"]
+
+    monkeypatch.setattr(module, "DURATION_S", 0.01)
+    played(play)
+
+
+def test_a_lease_made_anew_goes_on_from_the_terms_that_statuses_remember() -> None:
+    async def play() -> None:
+        api = ModelApi()
+        one = lease(api, "one")
+        assert await one._try()
+        await one.raise_to(42)
+        assert one.transitions == spec(api)["leaseTransitions"] == 42
+        await one.raise_to(7)
+        assert one.transitions == 42
+
+    played(play)
+
+
+def test_one_that_was_overtaken_writes_nothing_whatever_its_clock_says() -> None:
+    async def play() -> None:
+        world = fresh()
+        submit(world)
+        api: Any = world.api
+        process = Process(world, Perturbation())
+        leader = lease(world.api, "old")
+        await leader._try()
+        leader._until, leader.transitions = asyncio.get_running_loop().time() + 1000, 3
+        process.loop._applier = Applier(
+            api, world, process.writes, "old", leader.valid, lambda: leader.transitions, leader.superseded
+        )
+        await process.start()
+        await process.look()
+        assert world.api.objects["OPTTraining", NS, "small"]["status"]["operatorTerm"] == 3
+        world.api.edit("OPTTraining", NS, "small", lambda o: o["status"].update(operatorTerm=4))
+        await process._hear()
+        count = len(world.api.history)
+        world.api.edit("OPTTraining", NS, "small", lambda o: o["spec"].update(suspend=True))
+        await process._hear()
+        with pytest.raises(asyncio.CancelledError):
+            await process.look()
+        assert not leader.valid()
+        assert len(world.api.history) == count
+
+    played(play)
+
+
+def test_an_unreachable_server_is_no_reason_to_give_up_before_time() -> None:
+    async def play() -> None:
+        api = ModelApi()
+        one = lease(api, "one")
+
+        def refuse(_: str) -> None:
+            raise ApiFault(0, "nobody answers")
+
+        assert await one._try()
+        api.before_write = refuse
+        with pytest.raises(ApiFault):
+            await one._try()
+        assert spec(api)["holderIdentity"] == "one"
+
+    played(play)
