@@ -50,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     own = os.environ.get("POD_NAMESPACE")
     parser.add_argument("--lease-namespace", default=own, help="where the Lease is; the first namespace when absent")
     parser.add_argument("--lease-name", default="opt-operator")
+    parser.add_argument("--lease-is-given", action="store_true", help="wait for the Lease; never make it")
     parser.add_argument("--taint-nodes", action="store_true", help="taint the nodes of quarantined machines")
     parser.add_argument("--metrics-port", type=int, default=METRICS_PORT)
     parser.add_argument("--probe-port", type=int, default=PROBE_PORT)

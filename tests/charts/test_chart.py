@@ -11,7 +11,7 @@ from opt_operator.shell.metrics import REGISTRY
 from optchart import alerts, dashboard, values
 from optchart.artefacts import artefacts
 from optcluster.paths import SOURCE_ROOT
-from support.charts import CHART, EVERYTHING, NAMESPACE, VALUES, helm, of_kind, rendered, run_helm
+from support.charts import CHART, EVERYTHING, HELMS, NAMESPACE, VALUES, helm, of_kind, rendered, run_helm
 
 GOLDEN = Path(__file__).parent / "golden"
 POD_KINDS = ("Deployment", "Job", "Pod")
@@ -80,6 +80,25 @@ def test_the_chart_lints_and_renders_each_object_once(name: str, tmp_path: Path)
     helm("lint", "--strict", CHART, "--values", tmp_path / "values.yaml")
     objects = rendered(VALUES[name])
     assert len({(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects}) == len(objects)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", VALUES)
+def test_helm_3_renders_what_helm_4_renders(name: str):
+    """But for what is drawn by lot at each rendering: the evaluation store's login."""
+    three, four = (
+        [one for one in rendered(VALUES[name], by=by) if one["kind"] not in ("Secret", "ConfigMap")] for by in HELMS
+    )
+    assert three == four
+
+
+@pytest.mark.integration
+def test_the_release_has_a_lease_and_no_right_to_make_one():
+    (lease,) = of_kind(rendered({}), "Lease")
+    assert lease["metadata"]["name"] == "opt"
+    assert "spec" not in lease
+    (operator,) = of_kind(rendered({}), "Deployment")
+    assert "--lease-is-given" in operator["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 @pytest.mark.integration

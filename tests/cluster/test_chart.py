@@ -12,7 +12,7 @@ from optcluster import programs
 from optcluster.api import Api
 from optcluster.cluster import Cluster
 from optcluster.wait import wait_for
-from support.charts import CHART, VALUES, helm, rendered
+from support.charts import CHART, HELMS, VALUES, helm, rendered
 from support.cluster import fresh_namespace
 from support.evaluation_store import give_seaweedfs, store_values
 from support.kubernetes_schemas import write_schemas
@@ -72,9 +72,10 @@ def inside(api: Api, namespace: str) -> set[str]:
     return {f"{path}/{one['metadata']['name']}" for path in listed for one in api.items(path)}
 
 
-def test_install_upgrade_test_and_uninstall_without_a_trace(cluster: Cluster, system: str, tmp_path: Path):
+@pytest.mark.parametrize("by", HELMS)
+def test_install_upgrade_test_and_uninstall_without_a_trace(by: str, cluster: Cluster, system: str, tmp_path: Path):
     outside, before = everything(cluster.api), inside(cluster.api, system)
-    config = {"kubeconfig": cluster.kubeconfig}
+    config = {"kubeconfig": cluster.kubeconfig, "by": by}
 
     def values(**more: Any) -> Path:
         path = tmp_path / "values.yaml"

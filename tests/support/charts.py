@@ -39,29 +39,34 @@ VALUES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def helm(*arguments: str | Path, given: str | None = None, kubeconfig: Path | None = None) -> str:
+HELMS = ("helm", "helm3")
+"""Helm 4 and Helm 3."""
+
+
+def helm(*arguments: str | Path, given: str | None = None, kubeconfig: Path | None = None, by: str = "helm") -> str:
     """Runs helm and returns what it printed.
 
     Raises:
         AssertionError: it failed; the message holds what it said.
     """
-    done = run_helm(*arguments, given=given, kubeconfig=kubeconfig)
+    done = run_helm(*arguments, given=given, kubeconfig=kubeconfig, by=by)
     assert done.returncode == 0, f"helm {' '.join(map(str, arguments))}: {done.stderr}{done.stdout}"
     return done.stdout
 
 
 def run_helm(
-    *arguments: str | Path, given: str | None = None, kubeconfig: Path | None = None
+    *arguments: str | Path, given: str | None = None, kubeconfig: Path | None = None, by: str = "helm"
 ) -> subprocess.CompletedProcess[str]:
     """Runs helm, whatever comes of it."""
-    command = [str(programs.find("helm")), *map(str, arguments)]
+    command = [str(programs.find(by)), *map(str, arguments)]
     command += [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
     return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=300)
 
 
-def rendered(values: dict[str, Any]) -> list[Object]:
+def rendered(values: dict[str, Any], by: str = "helm") -> list[Object]:
     """Every object of the chart with these values."""
-    text = helm("template", "opt", CHART, "--namespace", NAMESPACE, "--values", "-", given=yaml.safe_dump(values))
+    place = ["--namespace", NAMESPACE, "--values", "-"]
+    text = helm("template", "opt", CHART, *place, given=yaml.safe_dump(values), by=by)
     return [document for document in yaml.safe_load_all(text) if document]
 
 

@@ -17,7 +17,7 @@ from optcluster.paths import clusters_root
 from optcluster.record import Record
 from optcluster.wait import wait_for
 
-CONTROL_PLANE_WITHIN_S = 60.0
+CONTROL_PLANE_WITHIN_S = 180.0
 NODES_WITHIN_S = 120.0
 LABELS = {"opt-operator.io/pool": "real"}
 DISK = "100Gi"
