@@ -34,6 +34,14 @@ class AgentWord(Model):
     text: Message
 
 
+class Stack(Model):
+    """Where a rank was when it was killed for the attempt of that number."""
+
+    rank: Whole
+    before_attempt: Whole
+    text: Message
+
+
 class WorkerNote(Model):
     """What an agent sees of one of its workers."""
 
@@ -93,6 +101,8 @@ class AgentReport(Document):
     """Those since the last report that was answered, oldest first."""
     words: tuple[AgentWord, ...] = ()
     """Those since the last report that was answered."""
+    stacks: tuple[Stack, ...] = ()
+    """Those that the newest orders asked for."""
     phases: dict[str, NonNegative] = Field(default_factory=dict)
     """Seconds of the last start of workers, by phase."""
 

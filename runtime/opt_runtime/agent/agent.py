@@ -20,7 +20,7 @@ from opt_runtime.agent.burn_in import BurnIn
 from opt_runtime.agent.copies import Copies, NoCopy
 from opt_runtime.agent.workers import Ears, Workers
 from opt_runtime.memory.units import Division
-from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, WorkerOrder
+from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, Stack, WorkerOrder
 from opt_runtime.wire import Client, Gone, Server
 from opt_runtime.worker.context import CHANGES_FOLDER
 
@@ -84,6 +84,7 @@ class Agent:
         self._newest = Orders(number=0, state="idle")
         self._done = 0
         self._phases: dict[str, float] = {}
+        self._stacks: tuple[Stack, ...] = ()
         self._workers = Workers(entry, self._copies, Ears(self._on_beat, self._on_full, self._dirty.set))
 
     def run(self) -> None:
@@ -107,7 +108,8 @@ class Agent:
             self._copies.partner(orders.partner) if orders.partner != before.partner else None
             return
         began = time.monotonic()
-        self._workers.collect_stacks(orders.stacks)
+        found = self._workers.collect_stacks(orders.stacks)
+        self._stacks = tuple(Stack(rank=r, before_attempt=orders.attempt, text=text) for r, text in found.items())
         stacks = time.monotonic()
         self._workers.kill()
         killed = time.monotonic()
@@ -239,6 +241,7 @@ class Agent:
             copies=self._copies.listing(),
             heartbeats=tuple(beats),
             words=tuple(words),
+            stacks=self._stacks,
             phases=self._phases,
         )
 

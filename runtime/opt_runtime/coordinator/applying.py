@@ -67,7 +67,9 @@ class Applier:
         return ""
 
     def hear(self, report: AgentReport) -> None:
-        """Let a running recovery hear the heartbeats of a report."""
+        """Let a running recovery hear the heartbeats and the stacks of a report."""
+        if self._recovery is not None:
+            self._recovery.take_stacks(report.stacks)
         for beat in report.heartbeats:
             if self._recovery is None or beat.attempt != self._recovery.start.number:
                 continue

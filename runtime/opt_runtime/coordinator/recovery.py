@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.documents.logbook import HostNote
 from opt_runtime.core.actions import StartAttempt
+from opt_runtime.messages import Stack
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Recovery:
         decided: When the decision was taken.
         reached: Highest step reached before.
         hosts: Who takes part.
+        stacks: Where ranks were before they were killed for it.
     """
 
     start: StartAttempt
@@ -31,6 +34,11 @@ class Recovery:
     working: float | None = None
     from_step: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    stacks: dict[int, str] = field(default_factory=dict)
+
+    def take_stacks(self, stacks: Iterable[Stack]) -> None:
+        """Keep those that were collected for this attempt."""
+        self.stacks |= {stack.rank: stack.text for stack in stacks if stack.before_attempt == self.start.number}
 
     def hear(self, beat: Heartbeat, now: float) -> bool:
         """Take a heartbeat of the new attempt; True once the first step is done and the entry can be written."""
@@ -57,7 +65,7 @@ class Recovery:
             "cause": self.start.cause,
             "rung": self.start.rung,
             "summary": f"attempt {self.start.number} on {', '.join(self.start.hosts)}: {self._how()}",
-            "evidence": self.start.evidence,
+            "evidence": (*self.start.evidence, *(f"stack of rank {r}:\n{s}" for r, s in sorted(self.stacks.items()))),
             "hosts": self.hosts,
             "from_step": self.reached,
             "to_step": began,

@@ -5,6 +5,7 @@ import pytest
 from opt_api.documents.logbook import LogbookEntry
 from opt_runtime.coordinator.recovery import Recovery
 from opt_runtime.core.actions import Restore, StartAttempt
+from opt_runtime.messages import Stack
 from opt_runtime.records.logbook import entry_of
 from support.gang_views import beat
 
@@ -39,3 +40,11 @@ def test_from_the_store_the_first_word_after_loading_says_where_it_begins() -> N
     recovery.hear(beat(0, 50, section="data"), 12.0)
     assert recovery.hear(beat(0, 51), 13.0)
     assert recovery.entry()["steps_lost"] == 40
+
+
+def test_stacks_collected_for_it_are_evidence() -> None:
+    recovery = Recovery(START, 10.0, 10.5, reached=21)
+    recovery.take_stacks(
+        [Stack(rank=1, before_attempt=2, text="in forward"), Stack(rank=0, before_attempt=1, text="old")]
+    )
+    assert recovery.entry()["evidence"] == ("rank 1 ended", "stack of rank 1:\nin forward")
