@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from opt_api.architecture import Architecture
 from opt_api.documents.plan import Plan
 from opt_api.training.parallelism import ActivationCheckpointing, NumberFormat
 from opt_model import OPT, fill
@@ -28,6 +29,8 @@ DTYPES: dict[NumberFormat, torch.dtype] = {
 }
 _RECOMPUTED_EVERY: dict[ActivationCheckpointing, int | None] = {"none": None, "selective": 2, "full": 1}
 """Every block, every second one, or none."""
+_OUTLINES: dict[Architecture, OPT] = {}
+"""Models without memory that were made ahead, each for the next `build` of its shape here or in a forked child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
     """The model of one worker, its values not yet set; the process group, if there are several, must be up."""
     place = Place.of(plan.layout, rank)
     mesh = mesh_of(place, plan.layout.device)
-    with torch.device("meta"):
-        model = OPT(plan.architecture)
+    model = _OUTLINES.pop(plan.architecture, None) or _outline(plan)
     if mesh is not None and place.tensor > 1:
         _divider(plan)(model, mesh[TENSOR])
     _recompute(model, plan.layout.activation_checkpointing)
@@ -101,6 +103,16 @@ def build(plan: Plan, rank: int) -> WorkerModel:
         _set_format(model, plan, compute)
     model.to_empty(device=plan.layout.device)
     return WorkerModel(model.train(), _parts(model, place), place, mesh, sharded)
+
+
+def outline_ahead(plan: Plan) -> None:
+    """Make the model's modules now, so that the next `build` of this plan's shape only has to give them memory."""
+    _OUTLINES[plan.architecture] = _outline(plan)
+
+
+def _outline(plan: Plan) -> OPT:
+    with torch.device("meta"):
+        return OPT(plan.architecture)
 
 
 def initial_values(worker: WorkerModel, seed: int) -> None:

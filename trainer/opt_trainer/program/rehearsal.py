@@ -19,7 +19,7 @@ from opt_trainer.data.order import DataOrder
 from opt_trainer.loop.agreement import Flags, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.loop.tensors import saved_tensors
-from opt_trainer.parallelism.build import build, initial_values
+from opt_trainer.parallelism.build import build, initial_values, outline_ahead
 from opt_trainer.recipe.optimiser import Optimiser
 from opt_trainer.recipe.schedule import learning_rate
 
@@ -27,7 +27,10 @@ TINY_LENGTH = 8
 
 
 def rehearse(plan: Plan) -> None:
-    """Build, compute, agree, update, once, with the plan's layout, number format and recipe; and touch the data."""
+    """Build, compute, agree, update, once, with the plan's layout, number format and recipe.
+
+    And touch the data, and outline the whole model.
+    """
     _touch_data()
     small = _small(plan)
     with _pretended_gang(small.layout.world_size):
@@ -40,6 +43,7 @@ def rehearse(plan: Plan) -> None:
         found = train.compute(1, rows, 1.0)
         agree(found, Flags(), alone=small.layout.world_size == 1)
         train.update(learning_rate(small, 1, small.recipe.peak_learning_rate), 1.0, small.recipe.clip, 1.0)
+    outline_ahead(plan)
 
 
 def _touch_data() -> None:
