@@ -1,7 +1,7 @@
 """The real trainer's entry, with workers that come to harm at chosen points of the memory tier, one an attempt.
 
 Attempt 1: rank 1 is killed in the middle of a copy into shared memory. Attempt 2: bits flip in all that rank 0's host
-holds of its own, and rank 0 dies. Attempt 3: rank 1 finds no shared memory; later it is killed.
+holds of its own, and rank 0 dies. Attempt 3: rank 1 begins, finds no more shared memory, and is killed later.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Mapping
 
 from opt_api.documents.exit_report import ExitReport
 from opt_cli import worker_entry
@@ -65,14 +66,18 @@ def flip(context: WorkerContext) -> None:
 
 
 def starve(context: WorkerContext) -> None:
-    """As if the container's shared memory were a few hundred kilobytes: what is there goes, and no more can be had."""
-    os.ftruncate(context.memory._slots[0].fd, 0)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, LITTLE))
-    settle = RankMemory.settle
+    """As if the container's shared memory were a few hundred kilobytes: none is to be had once it has begun."""
+    publish, settle = RankMemory.publish, RankMemory.settle
+
+    def published(self: RankMemory, step: int, parts: Mapping[str, memoryview]) -> None:
+        RankMemory.publish = publish
+        os.ftruncate(self._slots[context.order.local_rank].fd, 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, LITTLE))
+        publish(self, step, parts)
 
     def settled(self: RankMemory) -> float:
         if context.step >= KILLED_AT:
             die()
         return settle(self)
 
-    RankMemory.settle = settled
+    RankMemory.publish, RankMemory.settle = published, settled
