@@ -14,7 +14,7 @@ from opt_api.documents.gate_report import GateReport
 from opt_api.documents.keys import export_prefix, mark_key, run_prefix, served_key
 from opt_api.documents.plan import Plan
 from opt_cli.fetch_model import main as fetch_model
-from opt_cli.gate_choice import Candidate, Nothing, Wish, candidates, choose
+from opt_cli.gate_choice import Candidate, Nothing, Wish, candidates, choose, mark_served
 from opt_cli.gate_job import Judgement, main
 from opt_store import open_store
 from opt_trainer.checkpoint.catalog import catalog
@@ -129,6 +129,7 @@ def test_what_is_served_stays(finished: RunFolder) -> None:
     from opt_api.training.checkpointing import Retention
     from opt_trainer.checkpoint.job import RetentionPolicy
 
+    mark_served(finished.store, RUN, "model", set())
     policy = RetentionPolicy(retention=Retention(keep_last=1), pinned=())
     found = catalog(finished.store, RUN)
     older = found[-1]

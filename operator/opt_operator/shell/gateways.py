@@ -83,7 +83,7 @@ class HttpGateways:
     def _forget(self, there: set[str]) -> None:
         for kept in (self._heard, self._next, self._failures):
             for uid in set(kept) - there:
-                del kept[uid]  # type: ignore[attr-defined]
+                del kept[uid]
 
     async def _poll(self, session: aiohttp.ClientSession, key: Key, pod: PodView) -> None:
         uid = pod.metadata.uid

@@ -13,19 +13,22 @@ class Metrics:
     """All metrics of one gateway."""
 
     def __init__(self, model: str) -> None:
-        self.registry = CollectorRegistry()
-        one = {"registry": self.registry}
-        self._model = model
-        self._flight = Gauge("opt_gateway_requests_in_flight", "Requests at replicas.", ["model_name"], **one)
-        self._held = Gauge("opt_gateway_requests_held", "Requests that wait for a replica.", ["model_name"], **one)
+        self.registry = registry = CollectorRegistry()
+        self._model, one = model, ["model_name"]
+        self._flight = Gauge("opt_gateway_requests_in_flight", "Requests at replicas.", one, registry=registry)
+        self._held = Gauge("opt_gateway_requests_held", "Requests that wait for a replica.", one, registry=registry)
         self._answered = Counter(
-            "opt_gateway_requests", "Requests answered, by revision and status.",
-            ["model_name", "revision", "status"], **one,
+            "opt_gateway_requests", "Requests answered, by revision and status.", [*one, "revision", "status"],
+            registry=registry,
         )  # fmt: skip
-        words = ["model_name"]
-        self._retried = Counter("opt_gateway_retries", "Requests tried at another replica.", words, **one).labels(model)
-        self._broken = Counter("opt_gateway_broken", "Answers cut off by a lost replica.", words, **one).labels(model)
-        self._gone = Counter("opt_gateway_clients_gone", "Clients that did not wait.", words, **one).labels(model)
+        self._retried, self._broken, self._gone = (
+            Counter(f"opt_gateway_{name}", words, one, registry=registry).labels(model)
+            for name, words in (
+                ("retries", "Requests tried at another replica."),
+                ("broken", "Answers cut off by a lost replica."),
+                ("clients_gone", "Clients that did not wait."),
+            )
+        )
 
     def watch(self, in_flight: Callable[[], float], held: Callable[[], float]) -> None:
         """Where the gauges look."""

@@ -347,8 +347,8 @@ def _error(message: str, status: int, code: str) -> dict[str, Any]:
 
 
 def _target(scope: Scope) -> str:
-    raw = scope.get("raw_path") or scope["path"].encode()
-    query = scope.get("query_string") or b""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string") or b""
     return (raw + (b"?" + query if query else b"")).decode("latin-1")
 
 

@@ -117,8 +117,10 @@ class Connection:
         except (OSError, h11.ProtocolError) as fault:
             raise Broken(repr(fault)) from fault
 
-    async def _event(self) -> h11.Event | type[h11.PAUSED]:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
+    async def _event(self) -> h11.Event:
+        while not isinstance(event := self._http.next_event(), h11.Event):
+            if event is h11.PAUSED:
+                raise Broken("it says more than was asked for")
             self._http.receive_data(await self._reader.read(CHUNK))
         return event
 

@@ -125,8 +125,8 @@ def _degraded(case: Case) -> Said:
         words = "spec.pods.image: found none, and the operator was given no image of vLLM; name one"
         return said(holds=True, reason="NoImage", message=words)
     for pod in (*snapshot.gateway_pods, *snapshot.replicas, *(p for p in snapshot.pods if p.role == "gate")):
-        if words := _trouble(pod):
-            return said(holds=True, reason=words[0], message=f"pod {pod.metadata.name}: {words[1]}")
+        if trouble := _trouble(pod):
+            return said(holds=True, reason=trouble[0], message=f"pod {pod.metadata.name}: {trouble[1]}")
     return said(holds=False, reason="AsWanted")
 
 

@@ -53,7 +53,7 @@ def _budget(made: Blueprint, name: str, role: names.Role) -> Object:
 def _policies(made: Blueprint) -> list[Object]:
     """Clients reach gateways, gateways reach replicas, replicas and gates reach the store; nothing else."""
     name = made.parent.name
-    to = {role: [{"podSelector": {"matchLabels": names.labels(name, role)}}] for role in ("gateway", "replica")}  # type: ignore[arg-type]
+    to = {role: [{"podSelector": {"matchLabels": names.labels(name, role)}}] for role in ("gateway", "replica")}
     store = store_egress(made.storage)
     anyone: Object = {"ports": [_port(gateway.PORT)]}
     cluster = {"from": [{"namespaceSelector": {}}], "ports": [_port(gateway.ADMIN_PORT)]}
