@@ -1,9 +1,12 @@
 // y = x W^T + b for few rows of x, with the weights as they lie in the file: row after row, no packing.
 //
-// A tile of weight rows is read once and used for all rows of x, so that one row of x costs what reading the weights
-// costs. Every output is summed in the same order whatever else is in the batch: the answer to a request does not
-// depend on its neighbours.
+// A tile of weight rows is read once and used for several rows of x, so that one row of x costs what reading the weights
+// costs. The rows of a tile lie far apart: each is the head of a stream of its own, and a few streams are read from
+// memory faster than one. Every output is summed in the same order whatever else is in the batch: the answer to a request
+// does not depend on its neighbours.
 #pragma once
+#include <vector>
+
 #include "lanes.h"
 
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
@@ -18,29 +21,39 @@ struct Linear {
   int32_t kind;
 };
 
-// What each number format is multiplied with, and how much one step takes.
+#if defined(__AVX512F__)
+constexpr bool WIDE = true;  // 32 registers, not 16
+#else
+constexpr bool WIDE = false;
+#endif
+
+// What each number format is multiplied with, how much one step takes, and with how many rows of x at most: beyond them
+// the sums do not fit the registers.
 struct OpF32 {
   typedef float W;
   typedef float X;
   typedef vf Acc;
   typedef float Sum;
-  static constexpr int STEP = LANES;
   typedef vf Wv;
+  static constexpr int STEP = LANES, MOST = WIDE ? 6 : 4;
   static inline Wv w(const W *at) { return load<vf>(at); }
   static inline Acc fma(Acc a, Wv w, const X *x) { return a + w * load<vf>(x); }
   static inline Sum tail(W w, X x) { return w * x; }
 };
-// Widened, not multiplied by the processor's bfloat16 instruction: that is no faster than float32 where there are no
-// matrix tiles, and x keeps its precision.
+// Two weights in 32 bits are two floats but for a shift and a mask; x is woven alike (`weave`). The processor's bfloat16
+// instruction is no faster than float32 where there are no matrix tiles, and would round x.
 struct OpBF16 {
   typedef uint16_t W;
   typedef float X;
   typedef vf Acc;
   typedef float Sum;
-  static constexpr int STEP = LANES;
-  typedef vf Wv;
-  static inline Wv w(const W *at) { return widen(load<vh>(at)); }
-  static inline Acc fma(Acc a, Wv w, const X *x) { return a + w * load<vf>(x); }
+  typedef vu Wv;
+  static constexpr int STEP = 2 * LANES, MOST = WIDE ? 6 : 2;
+  static inline Wv w(const W *at) { return load<vu>(at); }
+  static inline Acc fma(Acc a, Wv w, const X *x) {
+    a = a + (vf)(w << 16) * load<vf>(x);
+    return a + (vf)(w & 0xffff0000u) * load<vf>(x + LANES);
+  }
   static inline Sum tail(W w, X x) { return widen1(w) * x; }
 };
 // Whole numbers from -127 to 127 on both sides; the sums are exact, so that every processor gives the same.
@@ -48,6 +61,7 @@ struct OpI8 {
   typedef int8_t W;
   typedef vi Acc;
   typedef int32_t Sum;
+  static constexpr int MOST = WIDE ? 6 : 3;
 #if defined(__AVX512VNNI__)  // multiplies unsigned with signed bytes: x is stored with 128 added
   typedef uint8_t X;
   static constexpr int STEP = 64, ADDED = 128;
@@ -90,84 +104,94 @@ static inline float finish(const Linear &l, int32_t s, int64_t row, float x_scal
   return float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale);
 }
 
-// R rows of weights with M rows of x; eight sums at least, so that the adder never waits for itself. The R rows lie side
-// by side in memory: while they are multiplied, the rows after them are fetched, line after line.
-template <class Op, int R, int M, bool FETCH>
-static inline void tile(const Linear &l, int64_t row, const typename Op::X *x, int64_t ldx, const float *x_scale,
-                        float *y, int64_t ldy, bool relu) {
+// What is left of a row after the last whole step.
+template <class Op>
+__attribute__((noinline)) static typename Op::Sum rest(const typename Op::W *w, const typename Op::X *x, int64_t i,
+                                                       int64_t k) {
+  typename Op::Sum sum = 0;
+  for (; i < k; i++) sum += Op::tail(w[i], x[i]);
+  return sum;
+}
+
+// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x. Meanwhile half as many bytes of what
+// comes later are fetched from `ahead` on.
+template <class Op, int R, int M, bool AHEAD>
+static inline void tile(const Linear &l, int64_t row, int64_t part, const typename Op::X *x, const float *x_scale,
+                        float *y, bool relu, const char *ahead) {
+  constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
   const int64_t k = l.k;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
-  const char *next = reinterpret_cast<const char *>(w + R * k);
   typename Op::Acc acc[M][R] = {};
   int64_t i = 0;
   for (; i + Op::STEP <= k; i += Op::STEP) {
-    typename Op::Wv wv[R];
-    for (int r = 0; r < R; r++) wv[r] = Op::w(w + r * k + i);
-    if (FETCH)
-      for (int64_t b = 0; b < int64_t(R * Op::STEP * sizeof(typename Op::W)); b += 64)
-        __builtin_prefetch(next + R * i * sizeof(typename Op::W) + b, 0, 2);
-    for (int m = 0; m < M; m++)
-      for (int r = 0; r < R; r++) acc[m][r] = Op::fma(acc[m][r], wv[r], x + m * ldx + i);
+    if (AHEAD) {
+      for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(ahead + b, 0, 2);
+      ahead += FETCHED;
+    }
+    for (int r = 0; r < R; r++) {
+      const typename Op::Wv wv = Op::w(w + r * part * k + i);
+      for (int m = 0; m < M; m++) acc[m][r] = Op::fma(acc[m][r], wv, x + m * k + i);
+    }
   }
+#pragma GCC unroll 8  // all of it: a sum that is found by a variable would lie in memory, not in a register
   for (int m = 0; m < M; m++) {
     typename Op::Sum s[R];
-    int r = 0;
-    for (; r + 4 <= R; r += 4) totals(acc[m] + r, s + r);
-    for (; r < R; r++) s[r] = total(acc[m][r]);
-    for (r = 0; r < R; r++) {
-      for (int64_t j = i; j < k; j++) s[r] += Op::tail(w[r * k + j], x[m * ldx + j]);
-      float f = finish(l, s[r], row + r, x_scale ? x_scale[m] : 0.f);
-      if (l.bias) f += l.bias[row + r];
-      y[m * ldy + row + r] = act(f, relu);
+    if constexpr (R == 4)
+      totals(acc[m], s);
+    else
+      for (int r = 0; r < R; r++) s[r] = total(acc[m][r]);
+    if (i < k)
+      for (int r = 0; r < R; r++) s[r] += rest<Op>(w + r * part * k, x + m * k, i, k);
+    for (int r = 0; r < R; r++) {
+      const int64_t at = row + r * part;
+      const float f = finish(l, s[r], at, x_scale ? x_scale[m] : 0.f);
+      y[m * l.n + at] = act(l.bias ? f + l.bias[at] : f, relu);
     }
   }
 }
 
-// Rows of weights in a tile with M rows of x: as many as there are registers for the sums.
-constexpr int rows_in_tile(int m) {
-  if (m == 1) return 8;
-#if defined(__AVX512F__)
-  return 4;
-#else
-  return m <= 3 ? 4 : m == 4 ? 3 : 2;
-#endif
+// Rows [from, to) of the weights with M rows of x, and half as many bytes fetched from `ahead` on, if it is there.
+template <class Op, int M, bool AHEAD>
+__attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x,
+                                             const float *xs, float *y, bool relu, const char *ahead) {
+  constexpr int R = !WIDE && M > 3 ? 3 : 4;
+  const int64_t part = (to - from) / R, fetched = AHEAD ? R * l.k * sizeof(typename Op::W) / 2 : 0;
+  for (int64_t row = from; row < from + part; row++, ahead += fetched)
+    tile<Op, R, M, AHEAD>(l, row, part, x, xs, y, relu, ahead);
+  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, x, xs, y, relu, nullptr);
 }
 
-template <class Op, int M, bool FETCH>
-static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs, float *y,
-                   int64_t ldy, bool relu) {
-  constexpr int R = rows_in_tile(M);
-  int64_t row = from;
-  for (; row + R <= to; row += R) tile<Op, R, M, FETCH>(l, row, x, l.k, xs, y, ldy, relu);
-  for (; row < to; row++) tile<Op, 1, M, false>(l, row, x, l.k, xs, y, ldy, relu);
+template <class Op, int M>
+static void columns(int64_t count, const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs,
+                    float *y, bool relu, const char *ahead) {
+  if constexpr (M > 1)
+    if (count < M) return columns<Op, M - 1>(count, l, from, to, x, xs, y, relu, ahead);
+  ahead ? column<Op, M, true>(l, from, to, x, xs, y, relu, ahead)
+        : column<Op, M, false>(l, from, to, x, xs, y, relu, nullptr);
 }
 
-// Rows [from, to) of the weights with m rows of x, of which a few at a time stay in the first cache; the weights come
-// from memory for the first of them and from the second cache for the others.
+// Rows [from, to) of the weights with m rows of x. What one tile can take is one part and reads the weights straight
+// through. More are several parts of even sizes: some rows of weights at a time stay in the second cache for all of
+// them, and the first two parts fetch a half each of the rows that follow.
 template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
-                    float *y, int64_t ldy, bool relu) {
-  const int64_t parts = (m + 5) / 6;  // of even sizes, so that none is too small to keep the adders busy
-  const int64_t chunk = parts == 1 ? to - from : std::max<int64_t>(8, (256 << 10) / (l.k * sizeof(typename Op::W)) / 8 * 8);
+                    float *y, bool relu) {
+  const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
+  const int64_t chunk = parts == 1 ? to - from : std::max<int64_t>(4, (128 << 10) / row_bytes);
   for (int64_t row = from; row < to; row += chunk) {
     const int64_t end = std::min(to, row + chunk);
-    for (int64_t part = 0, j = 0; part < parts; part++) {
-      const int64_t next = m * (part + 1) / parts;
-#define COLUMN(M) \
-  (j ? column<Op, M, false>(l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * ldy, ldy, relu) \
-     : column<Op, M, true>(l, row, end, x, xs, y, ldy, relu))
-      switch (next - j) {
-        case 6: COLUMN(6); break;
-        case 5: COLUMN(5); break;
-        case 4: COLUMN(4); break;
-        case 3: COLUMN(3); break;
-        case 2: COLUMN(2); break;
-        default: COLUMN(1);
-      }
-#undef COLUMN
-      j = next;
+    const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
+    for (int64_t part = 0; part < parts; part++) {
+      const int64_t j = m * part / parts, count = m * (part + 1) / parts - j;
+      const char *ahead = parts > 1 && part < 2 ? next + part * (end - row) * row_bytes / 2 : nullptr;
+      columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, ahead);
     }
   }
+}
+
+template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
+  if (int64_t(held.size()) < count) held.resize(count);
+  return held.data();
 }
 
 static inline float largest(const float *x, int64_t count) {
@@ -183,29 +207,52 @@ static inline float largest(const float *x, int64_t count) {
   return found;
 }
 
-// Rows of x as int8 weights are multiplied with: each with a scale of its own, from its largest number.
-static inline void prepare(const Linear &l, const float *x, int64_t m, OpI8::X *to, float *scale) {
-  if (l.kind != I8) return;
-  const float round = 12582912.f;  // added and taken away, leaves the nearest whole number
-  for (int64_t r = 0; r < m; r++, x += l.k, to += l.k) {
-    const float top = largest(x, l.k), inverse = top > 0 ? 127.f / top : 0.f;
-    scale[r] = top / 127.f;
-    int64_t i = 0;
-    for (; i + LANES <= l.k; i += LANES) {
-      vf v = (load<vf>(x + i) * inverse + round) - round;
-      vub q = __builtin_convertvector(__builtin_convertvector(v, vi) + OpI8::ADDED, vub);
-      std::memcpy(to + i, &q, LANES);
+// A row of x as two bfloat16 weights at a time are multiplied with: each step's even numbers, then its odd ones.
+static inline void weave(const float *x, int64_t count, float *to) {
+  int64_t i = 0;
+  for (; i + OpBF16::STEP <= count; i += OpBF16::STEP)
+    for (int j = 0; j < LANES; j++) {
+      to[i + j] = x[i + 2 * j];
+      to[i + LANES + j] = x[i + 2 * j + 1];
     }
-    for (; i < l.k; i++) to[i] = OpI8::X(int32_t((x[i] * inverse + round) - round) + OpI8::ADDED);
-  }
+  for (; i < count; i++) to[i] = x[i];
 }
 
-static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const float *x, const OpI8::X *prepared,
-                        const float *scale, float *y, int64_t ldy, bool relu) {
+// A row of x as int8 weights are multiplied with; returns its scale, from its largest number.
+static inline float round_to_int8(const float *x, int64_t count, OpI8::X *to) {
+  const float round = 12582912.f;  // added and taken away, leaves the nearest whole number
+  const float top = largest(x, count), inverse = top > 0 ? 127.f / top : 0.f;
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    vf v = (load<vf>(x + i) * inverse + round) - round;
+    vub q = __builtin_convertvector(__builtin_convertvector(v, vi) + OpI8::ADDED, vub);
+    std::memcpy(to + i, &q, LANES);
+  }
+  for (; i < count; i++) to[i] = OpI8::X(int32_t((x[i] * inverse + round) - round) + OpI8::ADDED);
+  return top / 127.f;
+}
+
+// Rows of x as the weights of a matrix are multiplied with.
+struct Inputs {
+  const float *plain = nullptr;
+  std::vector<float> woven, scale;
+  std::vector<OpI8::X> rounded;
+};
+
+static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &to) {
+  to.plain = x;
+  if (l.kind == BF16)
+    for (int64_t r = 0; r < m; r++) weave(x + r * l.k, l.k, scratch(to.woven, m * l.k) + r * l.k);
+  if (l.kind == I8)
+    for (int64_t r = 0; r < m; r++)
+      scratch(to.scale, m)[r] = round_to_int8(x + r * l.k, l.k, scratch(to.rounded, m * l.k) + r * l.k);
+}
+
+static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const Inputs &x, float *y, bool relu) {
   if (l.kind == F32)
-    product<OpF32>(l, from, to, m, x, nullptr, y, ldy, relu);
+    product<OpF32>(l, from, to, m, x.plain, nullptr, y, relu);
   else if (l.kind == BF16)
-    product<OpBF16>(l, from, to, m, x, nullptr, y, ldy, relu);
+    product<OpBF16>(l, from, to, m, x.woven.data(), nullptr, y, relu);
   else
-    product<OpI8>(l, from, to, m, prepared, scale, y, ldy, relu);
+    product<OpI8>(l, from, to, m, x.rounded.data(), x.scale.data(), y, relu);
 }

@@ -49,19 +49,12 @@ template <class F> static void parallel(int threads, int64_t count, F f) {
   f(0, count);
 }
 
-template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
-  if (int64_t(held.size()) < count) held.resize(count);
-  return held.data();
-}
-
 static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
-  static thread_local std::vector<OpI8::X> bytes;
-  static thread_local std::vector<float> scale;
-  OpI8::X *prepared = scratch(bytes, l.kind == I8 ? m * l.k : 0);
-  float *scales = scratch(scale, m);
-  prepare(l, x, m, prepared, scales);
+  static thread_local Inputs inputs;
+  Inputs &prepared = inputs;  // of this thread, for all
+  prepare(l, x, m, prepared);
   parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {
-    rows(l, from * 16, std::min(to * 16, l.n), m, x, prepared, scales, y, l.n, relu);
+    rows(l, from * 16, std::min(to * 16, l.n), m, prepared, y, relu);
   });
 }
 

@@ -25,6 +25,8 @@ from opt_serving.settings import EngineSettings
 Process = subprocess.Popen[bytes]
 END_SECONDS = 10.0
 """For a rank to end by itself; then it is killed."""
+REAP_SECONDS = 1.0
+"""For the system to tell of a rank's end: its connection is closed a moment earlier."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -67,6 +69,9 @@ class ParallelComputer:
         self._own.close()
 
     def _ended(self) -> str:
+        for process in self._others:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(REAP_SECONDS)
         ended = [(rank, process.poll()) for rank, process in enumerate(self._others, start=1)]
         return ", ".join(f"rank {rank} ended with {code}" for rank, code in ended if code is not None)
 
