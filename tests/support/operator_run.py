@@ -45,7 +45,7 @@ class Release:
         store = {"enabled": True, "secretNamespaces": [self.namespace]}
         values = {"evaluationStore": store, "nodeSelector": {"kubernetes.io/hostname": "node-1"}}
         path.write_text(yaml.safe_dump(values))
-        place = ["--namespace", self.system, "--values", path, "--wait", "--timeout", "4m"]
+        place = ("--namespace", self.system, "--values", str(path), "--wait", "--timeout", "4m")
         return helm("install", "opt", CHART, *place, kubeconfig=self.cluster.kubeconfig)
 
     def uninstall(self) -> None:
@@ -182,7 +182,7 @@ class Training:
         found = self.coordinator()
         assert found is not None
         at_work = {worker["host"] for worker in found["workers"]}
-        nodes = [pod["spec"]["nodeName"] for pod in self.pods() if pod["metadata"]["name"] in at_work]
+        nodes: list[str] = [pod["spec"]["nodeName"] for pod in self.pods() if pod["metadata"]["name"] in at_work]
         return next(node for node in sorted(nodes, reverse=True) if node not in but)
 
     def kill_worker(self, rank: int) -> None:
@@ -241,8 +241,8 @@ class Training:
         core = f"/api/v1/namespaces/{self.release.system}"
         address = api.get(f"{core}/services/object-store")["spec"]["clusterIP"]
         data = api.get(f"{core}/secrets/object-store-identity")["data"]
-        login = {part: base64.b64decode(data[part.upper()]).decode() for part in ("access_key", "secret_key")}
-        return Minio(f"{address}:9000", secure=False, **login)
+        access, secret = (base64.b64decode(data[part]).decode() for part in ("ACCESS_KEY", "SECRET_KEY"))
+        return Minio(f"{address}:9000", access_key=access, secret_key=secret, secure=False)
 
     def describe(self) -> str:
         """Everything that explains a failure."""

@@ -85,8 +85,8 @@ class PodRun:
 
     def client(self) -> Minio:
         """The store from this machine."""
-        login = {"access_key": self.s3.access_key, "secret_key": self.s3.secret_key}
-        return Minio(self.s3.address.removeprefix("http://"), secure=False, **login)
+        place = self.s3.address.removeprefix("http://")
+        return Minio(place, access_key=self.s3.access_key, secret_key=self.s3.secret_key, secure=False)
 
     def prepare(self) -> None:
         """Bucket, Secret, and the data set by a pod."""
