@@ -55,7 +55,7 @@ def sweep(server: Api, name: str, deaths: int) -> None:
     for index in range(first, base.writes, max(1, (base.writes - first) // deaths)):
         run = run_of(server, name, index, wanted)
         found = end_of(play(run))
-        what = f"died at write {index}: {base.world.api.history[index]}"
+        what = f"died at write {index}: {base.made[index]}"
         assert found == wanted, what
         assert not run.doubled, what
         assert run.deaths == 1, what

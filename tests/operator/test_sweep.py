@@ -24,7 +24,7 @@ def test_it_may_die_after_any_write(name: str) -> None:
         found = end_of(play(run))
         if found != wanted or run.doubled or run.deaths != 1:
             different = {key: (found[key], wanted[key]) for key in wanted if found[key] != wanted[key]}
-            wrong.append((index, base.world.api.history[index], different, run.doubled[:2]))
+            wrong.append((index, base.made[index], different, run.doubled[:2]))
     assert not wrong
     assert base.writes > base.before
 

@@ -132,6 +132,8 @@ class Run:
     trouble: Perturbation = field(default_factory=Perturbation)
     die_at: int | None = None
     writes: int = 0
+    made: dict[int, str] = field(default_factory=dict)
+    """What each write was."""
     before: int = 0
     """Writes that were made until the gang was at work."""
     deaths: int = 0
@@ -190,6 +192,7 @@ class Run:
             raise ApiFault(trouble.status, "no")
 
     def _after(self, what: str) -> None:
+        self.made[self.writes] = what
         self.writes += 1
         if self.writes - 1 == self.die_at and not self.deaths:
             raise Died
