@@ -12,7 +12,7 @@ from support.evaluation_store import give_seaweedfs
 from support.operator_run import Release, Training
 from support.pod_run import give_images
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -159,7 +159,9 @@ NODE_CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("change", NODE_CHANGES)
 def test_of_a_node_it_may_change_its_own_taint_and_nothing_else(change: str, cluster: Cluster, account: str):
-    patch, word = NODE_CHANGES[change]
+    patch, word = copy.deepcopy(NODE_CHANGES[change])
+    if "taints" in patch.get("spec", {}):  # the list is replaced whole
+        patch["spec"]["taints"] += cluster.api.get("/api/v1/nodes/node-1")["spec"].get("taints", [])
     command = [str(programs.find("kubectl")), f"--kubeconfig={cluster.kubeconfig}", f"--as={account}", "patch",
                "node", "node-1", "--type=merge", "--dry-run=server", f"--patch={json.dumps(patch)}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
