@@ -34,10 +34,14 @@ SOAK_RUNNERS = ("ours", "DCP async, thread")
 Results = Mapping[str, list[Mapping[str, Any]]]
 
 
-def measure(quick: bool) -> list[Case]:
-    """Return the cases."""
-    saves = interleaved(save_runners(quick), QUICK_REPEATS if quick else REPEATS)
-    return [*save_cases(saves), *soak_cases(interleaved(soak_runners(quick), 1))]
+def saves(quick: bool) -> list[Case]:
+    """What a save costs, and who pays."""
+    return save_cases(interleaved(save_runners(quick), QUICK_REPEATS if quick else REPEATS))
+
+
+def soak(quick: bool) -> list[Case]:
+    """What many saves leave behind."""
+    return soak_cases(interleaved(soak_runners(quick), 1))
 
 
 def save_runners(quick: bool) -> dict[str, Callable[[], Mapping[str, Any]]]:
@@ -208,4 +212,4 @@ def _pss(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    run("checkpoint", measure, work)
+    run("checkpoint", {"saves": saves, "soak": soak}, work)

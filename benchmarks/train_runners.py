@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from train_rounds import Gate
 
 from opt_api.architecture import PRESETS, Architecture
 from opt_api.documents.plan import Plan, PrecisionPlan
@@ -46,12 +47,18 @@ class Job:
     dropout: float = 0.0
     compile: bool = False
     device: str = "cpu"
+    gate: str = ""
+    per_round: int = 2
 
     @property
     def shape(self) -> Architecture:
         """OPT-125M, with fewer layers in a quick run."""
         change = {"dropout": self.dropout, "attention_dropout": self.dropout, "layers": self.layers}
         return PRESETS["opt-125m"].architecture.model_copy(update=change)
+
+    def before(self, step: int) -> None:
+        """Wait for this runner's turn, where a round begins."""
+        Gate(self.gate, self.warmup, self.per_round).before(step)
 
     def batch(self, step: int) -> Tensor:
         """Tokens of a step, [sequences, length + 1]."""
@@ -83,6 +90,7 @@ def timed_steps(job: Job, step: Step) -> Result:
     """Warm up, then time every step by itself."""
     result = Result([], [])
     for number in range(1, job.warmup + job.steps + 1):
+        job.before(number)
         began = time.perf_counter()
         result.losses.append(step(number))
         if job.device == "cuda":
@@ -196,7 +204,8 @@ def transformers_trainer(job: Job) -> Result:
     result, began = Result([], []), [0.0]
 
     class Watch(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
+        def on_step_begin(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            job.before(state.global_step + 1)
             began[0] = time.perf_counter()
 
         def on_step_end(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
