@@ -127,7 +127,7 @@ class TorchSave(Saver):
     def load(self) -> dict[str, Any]:
         import torch
 
-        found: dict[str, Any] = torch.load(self.folder / str(self.number) / "state.pt")
+        found: dict[str, Any] = torch.load(self.folder / str(self.number) / "state.pt", weights_only=True)
         return found
 
 
