@@ -18,6 +18,8 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("crds/*.yaml", "docs/reference/*.md", "docs/reference/schemas/*.json")
+OPERATORS = Path("docs/reference/operator.md")
+"""Written by `opt_operator.tables` from the operator's own tables."""
 
 
 def test_generated_files_are_fresh() -> None:
@@ -27,7 +29,7 @@ def test_generated_files_are_fresh() -> None:
 
 def test_no_generated_file_is_left_over() -> None:
     there = {path.relative_to(ROOT) for pattern in GENERATED for path in ROOT.glob(pattern)}
-    assert there == set(artefacts())
+    assert there - {OPERATORS} == set(artefacts())
 
 
 def test_the_check_finds_a_stale_file_and_writing_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
