@@ -167,7 +167,7 @@ SCENARIOS: dict[str, Scenario] = {
 def run_of(name: str, trouble: Perturbation | None = None, die_at: int | None = None) -> Run:
     """A run of a scenario in a new world; more time where there is trouble."""
     scenario = SCENARIOS[name]
-    extra = 70 if trouble else 15 if die_at is not None else 0
+    extra = 130 if trouble else 15 if die_at is not None else 0
     return Run(fresh(), scenario.script, scenario.ticks + extra, trouble or Perturbation(), die_at)
 
 

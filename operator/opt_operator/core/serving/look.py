@@ -134,7 +134,9 @@ def _judged(case: Case, gate: GateStatus, source: FollowStatus, report: GateRepo
     if not report.passed:
         kept = [d for d in case.status.rejected if d != found.digest]
         message = f"step {found.step}: {report.reason}" if found.step is not None else report.reason
-        return {**update, "rejected": (*kept, found.digest)[-KEPT_REJECTED:], "rejected_message": message}
+        rejected = (*kept, found.digest)[-KEPT_REJECTED:]
+        again = after.model_copy(update={"next_look": case.snapshot.now})  # an earlier one may do
+        return {**update, "source": again, "rejected": rejected, "rejected_message": message}
     checkpoint = ServedCheckpoint(
         step=found.step, digest=found.digest, uri=found.uri, time=found.time,
         loss=None if found.loss is None else f"{found.loss:.4f}",
