@@ -34,7 +34,7 @@ def test_top_k_and_top_p_bound_the_draw():
     assert drawn(temperature=1.0, top_k=2) == {1, 2}
     assert drawn(temperature=1.0, top_p=0.5) == {1, 2}  # the first alone has 0.37
     assert drawn(temperature=1.0, top_p=0.01) == {1}
-    assert drawn(temperature=0.01) == {1, 2}
+    assert drawn(temperature=0.01) <= {1, 2}  # the second has 0.00005
 
 
 def test_a_seed_gives_the_same_draws_and_shares_follow_the_probabilities():
