@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _POLL_S = 0.005
+_PARENT = os.getppid()
 PLAIN = {"THP_MEM_ALLOC_ENABLE": "0"}
 """Peers run as torch comes; our package asks for huge pages by itself."""
 
@@ -36,13 +37,15 @@ class Gate:
     per_round: int
 
     def before(self, step: int) -> None:
-        """Wait where `step`, from 1, begins a round."""
+        """Wait where `step`, from 1, begins a round; end if the benchmark has ended meanwhile, however it did."""
         timed = step - self.warmup - 1
         if not self.folder or timed < 0 or timed % self.per_round:
             return
         number = timed // self.per_round
         (Path(self.folder) / f"at-{number}").touch()
         while not (Path(self.folder) / f"go-{number}").exists():
+            if os.getppid() != _PARENT:
+                sys.exit("the benchmark that this runner belongs to has ended")
             time.sleep(_POLL_S)
 
 
