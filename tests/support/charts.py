@@ -65,7 +65,8 @@ def run_helm(
 
 def rendered(values: dict[str, Any], by: str = "helm") -> list[Object]:
     """Every object of the chart with these values."""
-    place = ["--namespace", NAMESPACE, "--values", "-"]
+    # Helm built from its module takes the cluster for Kubernetes 1.20 where it is not told
+    place = ["--namespace", NAMESPACE, "--kube-version", "1.37.0", "--values", "-"]
     text = helm("template", "opt", CHART, *place, given=yaml.safe_dump(values), by=by)
     return [document for document in yaml.safe_load_all(text) if document]
 
