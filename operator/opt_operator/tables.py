@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from opt_operator.core.nodes import SIGNS
 from opt_operator.core.phases import MEANING, PHASES, TRANSITIONS
+from opt_operator.core.serving import phases as serving
 from opt_operator.core.symptoms import POLICY
 
 HEAD = """# How the operator decides
@@ -18,7 +19,7 @@ Generated from the tables in `operator/opt_operator/core` by `python -m opt_oper
 
 def page() -> str:
     """All tables in Markdown."""
-    return "\n".join([HEAD, *_phases(), "", *_symptoms(), "", *_signs(), ""])
+    return "\n".join([HEAD, *_phases(), "", *_serve_phases(), "", *_symptoms(), "", *_signs(), ""])
 
 
 def _phases() -> Iterable[str]:
@@ -28,6 +29,15 @@ def _phases() -> Iterable[str]:
     yield "\n```mermaid\nstateDiagram-v2"
     yield from (f"  {before} --> {after}" for before in PHASES for after in sorted(TRANSITIONS[before]))
     yield "```"
+
+
+def _serve_phases() -> Iterable[str]:
+    yield "## Phases of a served model\n"
+    rows = (
+        (phase, serving.MEANING[phase], ", ".join(sorted(serving.TRANSITIONS[phase])) or "nothing")
+        for phase in serving.PHASES
+    )
+    yield from _table(("phase", "meaning", "may be followed by"), rows)
 
 
 def _symptoms() -> Iterable[str]:
