@@ -141,7 +141,7 @@ def test_its_rights_reach_no_secret_and_no_right(cluster: Cluster, account: str,
         assert not may("create", "pods", sub="exec", space=space)
         assert not may("create", "serviceaccounts", sub="token", space=space)
         assert not may("create", "rolebindings", "rbac.authorization.k8s.io", space=space)
-        assert not may("patch", "deployments", "apps", space=space)
+        assert not may("patch", "daemonsets", "apps", space=space)
     assert not any(may(verb, "nodes", space="") for verb in ("delete", "update"))
     assert not may("impersonate", "users", space="")
     assert not may("patch", "validatingadmissionpolicies", "admissionregistration.k8s.io", space="")
