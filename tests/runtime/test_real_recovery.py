@@ -13,7 +13,9 @@ from support import hurt_worker
 from support.memory_run import MemoryRun, Series, memory_plan, memory_run
 
 pytestmark = pytest.mark.integration
-STEPS = 120
+STEPS = 200
+PACE_S = 0.05
+"""Least time of a step while a test has something to do to the run; a spare may take a while to get ready."""
 SHARDED: dict[str, Any] = {"hosts": 2}
 SAVE_EVERY = 25
 
@@ -38,11 +40,11 @@ def lost_at_most_one(entries: list[LogbookEntry]) -> bool:
     return all(e.steps_lost <= 1 for e in entries if e.rung in (1, 2))
 
 
-def kill_the_last_rank_and_then_the_first_host(run: MemoryRun, ranks: int) -> list[LogbookEntry]:
+def kill_the_last_rank_and_then_the_host_of_the_first(run: MemoryRun, ranks: int) -> list[LogbookEntry]:
     run.until(lambda s: s["step"] >= 15 and sum(a["state"] == "Spare" for a in s["agents"]) == 1)
     run.signal_rank(ranks - 1, signal.SIGKILL)
-    run.until(lambda s: s["attempt"] == 2 and s["step"] >= 40)
-    run.signal_program("host-0")
+    found = run.until(lambda s: s["attempt"] == 2 and s["step"] >= 40 and s["workers"])
+    run.signal_program(next(worker["host"] for worker in found["workers"] if worker["rank"] == 0))
     return run.until_finished()
 
 
@@ -53,8 +55,8 @@ def kill_the_last_rank_and_then_the_first_host(run: MemoryRun, ranks: int) -> li
 )
 def test_ranks_and_hosts_are_lost_and_the_numbers_are_the_twins(tmp_path: Path, parallelism, request) -> None:
     plan = memory_plan(STEPS, parallelism=parallelism)
-    with memory_run(tmp_path / "run", plan, spares=1) as run:
-        entries = kill_the_last_rank_and_then_the_first_host(run, plan.layout.world_size)
+    with memory_run(tmp_path / "run", plan, spares=1, pace=PACE_S) as run:
+        entries = kill_the_last_rank_and_then_the_host_of_the_first(run, plan.layout.world_size)
         found = run.series()
     assert recoveries(entries) == [("WorkerKilled", 1), ("HostLost", 2)]
     assert lost_at_most_one(entries)
@@ -64,7 +66,7 @@ def test_ranks_and_hosts_are_lost_and_the_numbers_are_the_twins(tmp_path: Path, 
 
 def test_a_rank_alone_goes_on_from_its_own_memory(tmp_path: Path) -> None:
     plan = memory_plan(STEPS, parallelism={"hosts": 1})
-    with memory_run(tmp_path / "run", plan) as run:
+    with memory_run(tmp_path / "run", plan, pace=PACE_S) as run:
         run.until_step(15)
         run.signal_rank(0, signal.SIGKILL)
         entries = run.until_finished()

@@ -12,21 +12,21 @@ import signal
 from collections.abc import Mapping
 
 from opt_api.documents.exit_report import ExitReport
-from opt_cli import worker_entry
 from opt_runtime.memory import slots
 from opt_runtime.memory.rank import RankMemory
 from opt_runtime.worker.context import WorkerContext
+from support import paced_worker
 
 TORN_AT, FLIPPED_AT, KILLED_AT = 20, 40, 75
 LITTLE = 300 << 10
-prepare = worker_entry.prepare
+prepare = paced_worker.prepare
 
 
 def run(context: WorkerContext) -> ExitReport:
     hurt = {(1, 1): tear, (2, 0): flip, (3, 1): starve}.get((context.order.attempt, context.order.rank))
     if hurt:
         hurt(context)
-    return worker_entry.run(context)
+    return paced_worker.run(context)
 
 
 def die() -> None:

@@ -1,4 +1,7 @@
-"""The real trainer on a local cluster, with text made up on the spot: the tests of recovery from memory."""
+"""The real trainer on a local cluster, with text made up on the spot: the tests of recovery from memory.
+
+No host is ever slow by itself here: all of them share one machine, which may be busy with other things.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from opt_api.documents.plan import Plan
-from opt_cli.worker_entry_names import DATASET, ENTRY, PLAN, STORE
+from opt_cli.worker_entry_names import DATASET, FAULTS, PLAN, STORE
 from opt_runtime.local.cluster import LocalCluster
+from opt_runtime.local.faults import FOLDER
+from support.ledger_check import assert_ledger_adds_up
 from support.local_run import TESTS, Run
+from support.paced_worker import PACE
 from support.plans import BATCH, SEQUENCE, tiny_plan
 from support.runs import WITH_DROPOUT, RunFolder
 
 NUMBERS = ("loss", "gradient_norm", "parameter_norm", "learning_rate", "tokens")
+PACED = "support.paced_worker:run"
 Series = dict[int, set[tuple[float, ...]]]
 
 
@@ -28,7 +35,7 @@ def memory_plan(steps: int, save_every: int = 1000, **changed: Any) -> Plan:
         "parallelism": {"hosts": 2},
         "checkpointing": {"interval": {"steps": save_every}, "export": False},
         "evaluation": {"intervalSteps": 10_000},
-        "resilience": {"divergence": {"lossSpikeRatio": 1000}},
+        "resilience": {"divergence": {"lossSpikeRatio": 1000}, "hostChecks": {"stragglerRatio": 100}},
     }
     for section, fields in changed.items():
         sections[section] = {**sections.get(section, {}), **fields}
@@ -51,8 +58,9 @@ class MemoryRun(Run):
 
 @contextmanager
 def memory_run(
-    tmp_path: Path, plan: Plan, spares: int = 0, entry: str = ENTRY, **environment: str
+    tmp_path: Path, plan: Plan, spares: int = 0, entry: str = PACED, pace: float = 0.0
 ) -> Iterator[MemoryRun]:
+    """A cluster at work, every step taking at least `pace` seconds; its ledger must add up in the end."""
     folder, directory = RunFolder(tmp_path), tmp_path / "run"
     directory.mkdir()
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
@@ -60,12 +68,15 @@ def memory_run(
         PLAN: str(directory / "plan.json"),
         STORE: folder.url,
         DATASET: f"{folder.url}/data/manifest.json",
+        FAULTS: str(directory / FOLDER),
+        PACE: str(pace),
         "PYTHONPATH": path,
     }
     names = [f"host-{n}" for n in range(plan.layout.hosts + spares)]
-    cluster = LocalCluster(plan, folder.url, directory, entry, names, {**told, **environment})
+    cluster = LocalCluster(plan, folder.url, directory, entry, names, told)
     cluster.start()
     try:
         yield MemoryRun(cluster, directory)
+        assert_ledger_adds_up(folder.url, plan.name)
     finally:
         cluster.stop()

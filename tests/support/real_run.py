@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -115,9 +116,10 @@ def real_run(
         check_fault(fault, plan.layout.world_size, names, folder_store=store is None)
     script = FaultScript(planned, directory)
     script.arm()
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
     variables = {
         PLAN: str(directory / "plan.json"), STORE: url, DATASET: dataset, FAULTS: str(directory / FOLDER),
-        PACE: str(pace), "PYTHONPATH": str(TESTS), **(environment or {}),
+        PACE: str(pace), "PYTHONPATH": path, **(environment or {}),
     }  # fmt: skip
     cluster = LocalCluster(plan, url, directory, "support.paced_worker:run", names, variables)
     cluster.start()
