@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from opt_api.documents.faults import FaultName, PlannedFault
 from opt_api.training.resilience import Section
@@ -36,13 +37,16 @@ class WorkerFaults:
     def __init__(self, folder: Path, rank: int) -> None:
         self._waiting = {path: fault for path, fault in _read(folder) if _is_mine(fault, rank)}
         self._hanging: Section | None = None
+        self._bad_batch: RemovableHandle | None = None
 
     def at_step(self, step: int) -> None:
-        """Step `step` begins."""
+        """Step `step` begins; a bad batch that was skipped spoils no other."""
+        if self._bad_batch is not None:
+            self._bad_batch.remove()
         for path, fault in list(self._waiting.items()):
             if fault.fault == "spoil batch":
                 if step == fault.step:
-                    spoil_gradient()
+                    self._bad_batch = spoil_gradient()
             elif step >= fault.step:
                 del self._waiting[path]
                 path.rename(path.with_suffix(".done"))
@@ -55,9 +59,9 @@ class WorkerFaults:
             time.sleep(FOR_EVER_S)
 
 
-def spoil_gradient() -> None:
-    """The next gradient of one weight is not a number."""
-    on_next_pass(lambda model: _once(_last_matrix(model)))
+def spoil_gradient() -> RemovableHandle:
+    """The next gradient that reaches the last block is not a number, however its weights are divided."""
+    return on_next_pass(lambda model: _once(model.layers[-1]))
 
 
 def flip_weight() -> None:
@@ -75,8 +79,8 @@ def be_slow() -> None:
     threading.Thread(target=spin, name="slow", daemon=True).start()
 
 
-def on_next_pass(act: Callable[[OPT], None]) -> None:
-    """Have something done to the model when it is next called in training."""
+def on_next_pass(act: Callable[[OPT], None]) -> RemovableHandle:
+    """Have something done to the model when it is next called in training; the handle takes that back."""
 
     def hook(module: nn.Module, _: object) -> None:
         if isinstance(module, OPT) and module.training:
@@ -84,14 +88,20 @@ def on_next_pass(act: Callable[[OPT], None]) -> None:
             act(module)
 
     handle = register_module_forward_pre_hook(hook)
+    return handle
 
 
-def _once(weight: nn.Parameter) -> None:
+def _once(block: nn.Module) -> None:
+    """Sharded weights are no leaves of the pass: their hooks would never be called. A block's output always has one."""
+
     def spoil(gradient: Tensor) -> Tensor:
-        handle.remove()
         return torch.full_like(gradient, float("nan"))
 
-    handle = weight.register_hook(spoil)  # type: ignore[no-untyped-call]
+    def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        handle.remove()
+        output.register_hook(spoil)  # type: ignore[no-untyped-call]
+
+    handle = block.register_forward_hook(hook)
 
 
 def _flip(weight: nn.Parameter) -> None:
@@ -109,7 +119,7 @@ def _nothing() -> None:
     """A hang: done when its section begins."""
 
 
-DO: dict[FaultName, Callable[[], None]] = {
+DO: dict[FaultName, Callable[[], object]] = {
     "spoil gradient of rank": spoil_gradient,
     "flip weight of rank": flip_weight,
     "slow rank": be_slow,
