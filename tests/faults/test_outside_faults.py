@@ -13,7 +13,7 @@ from opt_runtime.local.cluster import kill, wait_for
 from support.local_run import Run, local_run, tiny_plan
 from support.rooms import lan_of
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.long
 STEPS = 400
 
 

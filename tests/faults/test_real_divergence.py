@@ -10,7 +10,7 @@ import pytest
 from opt_runtime.local.cluster import wait_for
 from support.real_run import STEPS, RealRun, real_run, small_spec
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.long
 
 
 def metrics(run: RealRun, rank: int) -> dict[int, dict]:

@@ -10,7 +10,7 @@ import pytest
 from opt_runtime.local.cluster import wait_for
 from support.real_run import STEPS, losses_in, real_run, small_spec
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.long
 
 
 def causes(entries) -> list[str]:

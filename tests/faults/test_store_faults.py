@@ -15,7 +15,7 @@ from support.fault_proxy import Answers, CutsDownload, Fault, FaultProxy, Shorte
 from support.real_run import STEPS, real_run
 from support.s3 import minio_server
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.long
 
 
 class Slow(Fault):

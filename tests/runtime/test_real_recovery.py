@@ -12,7 +12,7 @@ from opt_api.documents.logbook import LogbookEntry
 from support import hurt_worker
 from support.memory_run import MemoryRun, Series, memory_plan, memory_run
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.long
 STEPS = 200
 PACE_S = 0.05
 """Least time of a step while a test has something to do to the run; a spare may take a while to get ready."""
