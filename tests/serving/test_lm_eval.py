@@ -61,10 +61,10 @@ def write_auto_tokenizer(model: Path) -> None:
     tokenizer.save_pretrained(model)
 
 
-def evaluate(folder: Path, kind: str, arguments: str, tasks: Path) -> dict[str, Any]:
+def evaluate(folder: Path, kind: str, arguments: str, tasks: Path, *more: str) -> dict[str, Any]:
     command = [
         sys.executable, "-m", "lm_eval", "--model", kind, "--model_args", arguments, "--tasks", "local,local_text",
-        "--include_path", str(tasks), "--batch_size", "1", "--output_path", str(folder / kind), "--log_samples",
+        "--include_path", str(tasks), "--batch_size", "1", "--output_path", str(folder / kind), "--log_samples", *more,
     ]  # fmt: skip
     environment = {
         **os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "home"),
@@ -82,7 +82,7 @@ def evaluate(folder: Path, kind: str, arguments: str, tasks: Path) -> dict[str, 
 def test_the_harness_finds_the_same_numbers(folder: Path, server: Server, tmp_path: Path):
     write_auto_tokenizer(folder)
     tasks = write_tasks(tmp_path)
-    theirs = evaluate(tmp_path, "hf", f"pretrained={folder},dtype=float32,device=cpu,max_length=255", tasks)
+    theirs = evaluate(tmp_path, "hf", f"pretrained={folder},dtype=float32,max_length=255", tasks, "--device", "cpu")
     address = f"model=tiny,base_url={server.url}/v1/completions,tokenizer={folder},tokenizer_backend=huggingface"
     ours = evaluate(tmp_path, "local-completions", f"{address},num_concurrent=4,max_length=256", tasks)
     for task in ("local", "local_text"):
