@@ -10,6 +10,7 @@ This file is also their training program: `recovery_peers.py KIND FOLDER`.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,7 +162,7 @@ class Peer:
         self.folder.mkdir(parents=True)
         if self.kind == "torchft":
             self._start("lighthouse", [
-                "torchft_lighthouse", "--min_replicas", "1", "--quorum_tick_ms", "50", "--join_timeout_ms", "1000",
+                *lighthouse(), "--min_replicas", "1", "--quorum_tick_ms", "50", "--join_timeout_ms", "1000",
                 "--heartbeat_timeout_ms", "1000", "--bind", f"0.0.0.0:{LIGHTHOUSE_PORT}",
             ])  # fmt: skip
             for group in range(RANKS):
@@ -208,6 +209,14 @@ class Peer:
     def _start(self, name: str, command: list[str], **more: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.programs[name] = subprocess.Popen(command, stdout=log, stderr=log, env={**thread_limit(), **more})
+
+
+def lighthouse() -> list[str]:
+    """torchft's program, beside the interpreter or in the folder that `pip install --target` filled."""
+    spec, beside = find_spec("torchft"), shutil.which("torchft_lighthouse")
+    assert spec is not None
+    assert spec.origin is not None
+    return [beside] if beside else [sys.executable, str(Path(spec.origin).parents[1] / "bin" / "torchft_lighthouse")]
 
 
 def installed(kind: str) -> bool:

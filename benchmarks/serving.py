@@ -3,7 +3,7 @@
 One thread computes, pinned to a core; the client has another. Every engine runs in a process of its own, one after the
 other in each round. Peers live in environments of their own: OPT_PEERS_PYTHON has CTranslate2 and transformers'
 converter, OPT_VLLM_PYTHON has vLLM; a peer whose environment is not named is left out, and the notes say so.
-OPT_SERVING_CASES and OPT_SERVING_PRECISIONS choose among the cases ("1x32,8x256", "float32,int8").
+Groups of cases, for runs of some minutes each: `--only float32-32` (precision, tokens of a prompt).
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 from common import OURS, Case, case_of, interleaved, run
 
-CASES = tuple((c, p) for p in (32, 256, 1024) for c in (1, 8, 32))
-QUICK_CASES = ((1, 32), (8, 32))
+CONCURRENCY, QUICK_CONCURRENCY = (1, 8, 32), (1, 8)
+LENGTHS = (32, 256, 1024)
+"""Tokens of a prompt."""
 PRECISIONS = ("float32", "bfloat16", "int8")
 PEERS = {
     "float32": ("transformers", "ctranslate2", "vllm"),
@@ -31,7 +32,7 @@ PEERS = {
     "int8": ("ctranslate2",),
 }
 PYTHONS = {"ctranslate2": "OPT_PEERS_PYTHON", "vllm": "OPT_VLLM_PYTHON"}
-TOKENS, REPEATS, QUICK_REPEATS = 32, 3, 1
+TOKENS, REPEATS, QUICK_REPEATS = 32, 5, 1
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 WEIGHTS = 12 * 7_077_888 + 50_272 * 768
 """Weights that a token passes through: those of the blocks' matrices and of the head."""
@@ -43,29 +44,24 @@ _PARTS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def measure(quick: bool) -> list[Case]:
-    """Return the cases.
+def group(precision: str, length: int) -> Callable[[bool], list[Case]]:
+    """Measure one precision with prompts of one length.
 
     Raises:
         SystemExit: The machine has other work.
     """
-    refuse_when_busy()
-    cases = chosen("OPT_SERVING_CASES", [f"{c}x{p}" for c, p in (QUICK_CASES if quick else CASES)])
-    precisions = chosen("OPT_SERVING_PRECISIONS", list(PRECISIONS))
-    with tempfile.TemporaryDirectory(prefix="opt-bench-") as folder:
-        model = Path(folder) / "opt-125m"
-        write_model(model)
-        found = [_bandwidth(QUICK_REPEATS if quick else REPEATS)]
-        limit = found[0].ours
-        for precision in precisions:
-            found += _of_precision(model, precision, cases, QUICK_REPEATS if quick else REPEATS, limit)
-        return found
 
+    def measure(quick: bool) -> list[Case]:
+        refuse_when_busy()
+        repeats = QUICK_REPEATS if quick else REPEATS
+        cases = [f"{c}x{length}" for c in (QUICK_CONCURRENCY if quick else CONCURRENCY)]
+        with tempfile.TemporaryDirectory(prefix="opt-bench-") as folder:
+            model = Path(folder) / "opt-125m"
+            write_model(model)
+            limit = _bandwidth(Path(folder), repeats)
+            return [limit, *_of_precision(model, precision, cases, repeats, limit.ours)]
 
-def chosen(variable: str, default: list[str]) -> list[str]:
-    """What an environment variable names, or all."""
-    named = os.environ.get(variable)
-    return named.split(",") if named else default
+    return measure
 
 
 def refuse_when_busy() -> None:
@@ -115,8 +111,14 @@ def _of_precision(model: Path, precision: str, cases: list[str], repeats: int, l
     results = interleaved(runners, repeats)
     notes = f"not measured: {', '.join(missing)}" if missing else ""
     return [case for name in cases for case in _cases(name, precision, results, limit, notes)] + [
-        case_of(f"cold start to first token, {precision}", "s", "lower", _each(results, lambda r: r["cold"]), notes),
-        case_of(f"peak RSS, {precision}", "MiB", "lower", _each(results, lambda r: r["rss"]), notes),
+        case_of(
+            f"cold start to first token, {precision}, {cases[0]}",
+            "s",
+            "lower",
+            _each(results, lambda r: r["cold"]),
+            notes,
+        ),
+        case_of(f"peak RSS, {precision}, to {cases[-1]}", "MiB", "lower", _each(results, lambda r: r["rss"]), notes),
     ]
 
 
@@ -172,20 +174,18 @@ def _percentile(values: Sequence[float], share: int) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[share - 1]
 
 
-def _bandwidth(repeats: int) -> Case:
-    """How fast one thread reads memory: a product of one row with a matrix of the size of the model, at its best."""
-    code = (
-        "import os, time, torch; os.sched_setaffinity(0, {0}); torch.set_num_threads(1); x = torch.ones(1 << 27)\n"
-        "best = 1e9\n"
-        "for _ in range(12):\n s = time.perf_counter(); x.sum(); best = min(best, time.perf_counter() - s)\n"
-        "print(x.nbytes / best / 1e9)"
+def _bandwidth(folder: Path, repeats: int) -> Case:
+    """How fast one thread reads memory, from one place and from four at once; the better one is the limit."""
+    program = folder / "read"
+    source = str(Path(__file__).with_name("serving_read.cpp"))
+    subprocess.run(["g++", "-O3", "-march=native", "-std=c++17", source, "-o", str(program)], check=True)
+    values = [max(map(float, subprocess.check_output([program], text=True).split())) for _ in range(repeats)]
+    return case_of(
+        "memory read by one thread (the limit)", "GB/s", "higher", {OURS: values}, "512 MiB, 1 and 4 streams"
     )
-    values = [
-        float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
-        for _ in range(repeats)
-    ]
-    return case_of("memory read by one thread (the limit)", "GB/s", "higher", {OURS: values}, "sum of 512 MiB")
 
 
 if __name__ == "__main__":
-    run("serving", measure)
+    run(
+        "serving", {f"{precision}-{length}": group(precision, length) for length in LENGTHS for precision in PRECISIONS}
+    )

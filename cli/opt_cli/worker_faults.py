@@ -7,7 +7,6 @@ Found in the folder that `FAULTS` names, one file each; a fault that was done is
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,13 +69,18 @@ def flip_weight() -> None:
 
 
 def be_slow() -> None:
-    """From now on another thread of this process takes its share of the interpreter and of a core."""
+    """From now on every pass costs this rank twice its processor time, as on a device whose clock is held back."""
+    ended = time.thread_time()
 
-    def spin() -> None:
-        while True:
-            pass
+    def hook(module: nn.Module, _: object) -> None:
+        nonlocal ended
+        if isinstance(module, OPT) and module.training:
+            until = 2 * time.thread_time() - ended
+            while time.thread_time() < until:
+                pass
+            ended = time.thread_time()
 
-    threading.Thread(target=spin, name="slow", daemon=True).start()
+    register_module_forward_pre_hook(hook)
 
 
 def on_next_pass(act: Callable[[OPT], None]) -> RemovableHandle:

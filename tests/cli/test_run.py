@@ -14,6 +14,7 @@ import yaml
 
 from opt_runtime.local.cluster import wait_for
 from opt_runtime.wire import Client, Gone
+from support.ledger_check import assert_ledger_adds_up
 from support.small_spec import SPEC
 
 pytestmark = pytest.mark.integration
@@ -99,6 +100,10 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     exported = list((tmp_path / "runs/small").rglob("export/*.safetensors"))
     assert exported
     assert "WorkerKilled  rung" in shell.run("logbook", "small").stdout
+    assert_ledger_adds_up((tmp_path / "runs/small").as_uri(), "small")
+    answer = shell.run("generate", "small", "--prompt", "This program", "--max-tokens", "5", "--temperature", "0")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("This program")
 
     other = {**SPEC, "spec": {**SPEC["spec"], "optimisation": {**SPEC["spec"]["optimisation"], "beta2": 0.98}}}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))

@@ -12,7 +12,7 @@ from optcluster import programs
 from optcluster.api import Api
 from optcluster.cluster import Cluster
 from optcluster.wait import wait_for
-from support.charts import CHART, HELMS, VALUES, helm, rendered
+from support.charts import CHART, HELMS, VALUES, forget_definitions, helm, rendered
 from support.cluster import fresh_namespace
 from support.evaluation_store import give_seaweedfs, store_values
 from support.kubernetes_schemas import write_schemas
@@ -47,8 +47,7 @@ def system(cluster: Cluster) -> Iterator[str]:
     """A namespace for the operator, in which only `restricted` pods are let in."""
     give_images(cluster, "operator")
     give_seaweedfs(cluster)
-    for name in ("opttrainings", "optserves"):  # an earlier release may have kept them, and they are its own
-        cluster.api.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.opt-operator.io")
+    forget_definitions(cluster.api)
     with fresh_namespace(cluster.api) as name:
         yield name
 

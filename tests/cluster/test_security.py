@@ -16,7 +16,7 @@ from opt_api.resources import OPTTraining
 from optcluster import programs
 from optcluster.api import Object
 from optcluster.cluster import Cluster
-from support.charts import CHART, helm
+from support.charts import CHART, forget_definitions, helm
 from support.cluster import fresh_namespace
 from support.made_objects import built, documents
 
@@ -30,6 +30,7 @@ def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The operator's service account of a release whose operator does not run."""
     values = tmp_path_factory.mktemp("release") / "values.yaml"
     values.write_text(yaml.safe_dump({"replicas": 1, "nodeSelector": {"no": "node"}}))
+    forget_definitions(cluster.api)
     with fresh_namespace(cluster.api) as system:
         helm("install", "opt", CHART, "--namespace", system, "--values", values, kubeconfig=cluster.kubeconfig)
         yield f"system:serviceaccount:{system}:opt"

@@ -63,6 +63,21 @@ def test_a_rate_that_is_far_too_high_is_lowered_from_a_checkpoint(tmp_path: Path
         assert last[1] < last[0], "it learned on"
 
 
+def test_overflows_at_the_loss_scales_floor_are_found_though_no_loss_is_bad(tmp_path: Path, text: str) -> None:
+    spec = small_spec(
+        precision={"compute": "float16", "lossScale": {"initial": 4.0, "floor": 4.0}},
+        resilience=policy(actions=["rollback", "skip-batches"], skipSteps=1),
+    )
+    with real_run(tmp_path, text, "spoil batch at step 50", "spoil batch at step 51", training=spec) as run:
+        entries = run.until_finished()
+        found = [(e.cause, e.rung, e.to_step) for e in entries if e.rung]
+        assert found == [("LossScaleFloor", 1, 50), ("LossScaleFloor", 3, 40)]
+        rerun, act = (entry for entry in entries if entry.rung)
+        assert "loss scale 4 is at its floor, and the gradients overflow again" in rerun.evidence[0]
+        assert changed(act) == [("data.skipBatches", "none", "51-51")]
+        assert max(run.losses()) == STEPS
+
+
 def test_the_policy_has_a_limit_and_a_person_ends_the_pause(tmp_path: Path, text: str) -> None:
     spec = small_spec(resilience=policy(maxInterventions=1, actions=["rollback", "lower-clip"]))
     with real_run(tmp_path, text, "spoil batch at step 50", training=spec) as run:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from optcluster import programs
-from optcluster.api import Object
+from optcluster.api import Api, Object
 from optcluster.paths import SOURCE_ROOT
 
 CHART = SOURCE_ROOT / "charts" / "opt-operator"
@@ -69,6 +69,12 @@ def rendered(values: dict[str, Any], by: str = "helm") -> list[Object]:
     place = ["--namespace", NAMESPACE, "--kube-version", "1.37.0", "--values", "-"]
     text = helm("template", "opt", CHART, *place, given=yaml.safe_dump(values), by=by)
     return [document for document in yaml.safe_load_all(text) if document]
+
+
+def forget_definitions(api: Api) -> None:
+    """Deletes the definitions that an earlier release kept: they are its own, and no other release may take them."""
+    for name in ("opttrainings", "optserves"):
+        api.delete(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}.opt-operator.io")
 
 
 def of_kind(objects: list[Object], *kinds: str) -> list[Object]:

@@ -34,8 +34,9 @@ def run_gang(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
         context.Process(target=_main, args=(pipes[rank][1], rank, world_size, port, function, arguments))
         for rank in range(world_size)
     ]
-    for worker in workers:
+    for worker, (_, sending) in zip(workers, pipes, strict=True):
         worker.start()
+        sending.close()  # the worker alone holds it, so that its death ends the wait for its result
     try:
         return [_result(rank, pipe) for rank, (pipe, _) in enumerate(pipes)]
     finally:
@@ -46,7 +47,10 @@ def run_gang(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
 
 def _result(rank: int, pipe: Connection) -> Any:
     assert pipe.poll(TIMEOUT_S), f"rank {rank} gave no result in {TIMEOUT_S:.0f} s"
-    ok, value = pipe.recv()
+    try:
+        ok, value = pipe.recv()
+    except EOFError:
+        raise AssertionError(f"rank {rank} ended without a result; is its function importable by itself?") from None
     assert ok, f"rank {rank}:\n{value}"
     return value
 

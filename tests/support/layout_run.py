@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from opt_api.documents.plan import Plan
+from opt_model import reseed
+from opt_model.attention import SelfAttention
 from opt_trainer.loop.agreement import Flags, Sums, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build, initial_values
@@ -100,3 +103,32 @@ def check_gradients(found: dict[str, Any], expected: dict[str, Any], low: bool) 
 def difference(first: Any, second: Any) -> float:
     """Largest of any element."""
     return float(np.abs(np.subtract(first, second)).max())
+
+
+def heads_of(rank: int, plans: list[bytes]) -> list[tuple[Any, Any]]:
+    """What attention's dropout leaves of ones on this rank, and what the residual stream draws after it."""
+    found = []
+    for plan in map(Plan.from_bytes, plans):
+        attention = build(plan, rank).model.layers[0].self_attn
+        assert isinstance(attention, SelfAttention)
+        reseed(1)
+        ones = torch.ones(1, 2, 16, 8)
+        found.append((attention._attend(ones, ones, ones).detach().numpy(), torch.rand(4).numpy()))
+    return found
+
+
+def groups_of(rank: int, plans: list[bytes]) -> list[dict[str, Any]]:
+    """How FSDP holds the model: which group each parameter is in, and how gradients are reduced."""
+    found = []
+    for plan in map(Plan.from_bytes, plans):
+        model = build(plan, rank).model
+        modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
+        groups = [group for module in modules for group in module._get_fsdp_state()._fsdp_param_groups]
+        of_module = {id(module): name for name, module in model.named_modules()}
+        names = [
+            [f"{of_module[id(held.module)]}.{held.param_name}" for held in (p._module_info for p in group.fsdp_params)]
+            for group in groups
+        ]
+        sums = [(group.force_sum_reduction_for_comms, group.gradient_divide_factor) for group in groups]
+        found.append({"names": names, "sums": sums})
+    return found

@@ -12,17 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.distributed.fsdp import FSDPModule
 
 from opt_api.documents.plan import Plan, PrecisionPlan
 from opt_api.training.optimisation import LossScale
-from opt_model import reseed
-from opt_model.attention import SelfAttention
 from opt_model.exchange.names import shapes_of
-from opt_trainer.parallelism.build import build
 from support.gloo import run_gang
-from support.layout_run import Run, check_gradients, difference, run_plan, run_plans, whole_tensors
+from support.layout_run import Run, check_gradients, difference, groups_of, heads_of, run_plan, run_plans, whole_tensors
 from support.plans import tiny_plan
 
 STEPS = 6
@@ -138,41 +133,12 @@ def test_every_layout_trains_as_one_process_does(workers: int) -> None:
     assert not failed, "\n".join(failed)
 
 
-def heads_of(rank: int, plans: list[bytes]) -> list[tuple[Any, Any]]:
-    """What attention's dropout leaves of ones on this rank, and what the residual stream draws after it."""
-    found = []
-    for plan in map(Plan.from_bytes, plans):
-        attention = build(plan, rank).model.layers[0].self_attn
-        assert isinstance(attention, SelfAttention)
-        reseed(1)
-        ones = torch.ones(1, 2, 16, 8)
-        found.append((attention._attend(ones, ones, ones).detach().numpy(), torch.rand(4).numpy()))
-    return found
-
-
 @pytest.mark.integration
 def test_heads_on_different_ranks_are_dropped_differently_and_the_stream_alike() -> None:
     plan = plan_of(2, tensorParallel=2, model={"attentionDropout": 0.5})
     (first, second) = run_gang(2, heads_of, [plan.to_bytes()])
     assert not np.array_equal(first[0][0], second[0][0])
     assert np.array_equal(first[0][1], second[0][1])
-
-
-def groups_of(rank: int, plans: list[bytes]) -> list[dict[str, Any]]:
-    """How FSDP holds the model: which group each parameter is in, and how gradients are reduced."""
-    found = []
-    for plan in map(Plan.from_bytes, plans):
-        model = build(plan, rank).model
-        modules = [module for module in model.modules() if isinstance(module, FSDPModule)]
-        groups = [group for module in modules for group in module._get_fsdp_state()._fsdp_param_groups]
-        of_module = {id(module): name for name, module in model.named_modules()}
-        names = [
-            [f"{of_module[id(held.module)]}.{held.param_name}" for held in (p._module_info for p in group.fsdp_params)]
-            for group in groups
-        ]
-        sums = [(group.force_sum_reduction_for_comms, group.gradient_divide_factor) for group in groups]
-        found.append({"names": names, "sums": sums})
-    return found
 
 
 @pytest.mark.integration
