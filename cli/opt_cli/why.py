@@ -11,17 +11,19 @@ import click
 
 FAILED = 1
 KUBECTL_S = 30
+ENDINGS = ("-why", "-why-serve")
+"""Of the ConfigMaps in which the operator keeps its decisions: on a training, on a served model."""
 
 
 @click.command()
 @click.argument("name")
-@click.option("-n", "--namespace", help="Namespace of the training; that of the context when absent.")
+@click.option("-n", "--namespace", help="Namespace of NAME; that of the context when absent.")
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--last", type=click.IntRange(1, 100), default=3, show_default=True, help="How many decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def why(ctx: click.Context, name: str, namespace: str | None, context: str | None, last: int, as_json: bool) -> None:
-    """Print the operator's newest decisions on training NAME, the newest last."""
+    """Print the operator's newest decisions on the training or served model NAME, the newest last."""
     try:
         decisions = decisions_of(name, namespace, context)[-last:]
     except (OSError, subprocess.SubprocessError, ValueError) as fault:
@@ -35,7 +37,7 @@ def why(ctx: click.Context, name: str, namespace: str | None, context: str | Non
 
 
 def decisions_of(name: str, namespace: str | None = None, context: str | None = None) -> list[dict[str, Any]]:
-    """The kept decisions on a training, oldest first.
+    """The kept decisions on a training and on a served model of this name, oldest first.
 
     Raises:
         OSError: There is no kubectl.
@@ -44,12 +46,18 @@ def decisions_of(name: str, namespace: str | None = None, context: str | None = 
     if shutil.which("kubectl") is None:
         raise FileNotFoundError("kubectl: not found in PATH; install it, or run this as `kubectl opt why`")
     where = [*(("--namespace", namespace) if namespace else ()), *(("--context", context) if context else ())]
-    command = ["kubectl", "get", "configmap", f"{name}-why", *where, "-o", "json"]
+    maps = [f"{name}{ending}" for ending in ENDINGS]
+    command = ["kubectl", "get", "configmap", *maps, "--ignore-not-found", *where, "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=KUBECTL_S)
     if done.returncode:
-        raise ValueError(f"training {name!r}: no decisions are kept: {done.stderr.strip()}")
-    found: list[dict[str, Any]] = json.loads(json.loads(done.stdout)["data"]["decisions"])
-    return found
+        raise ValueError(f"{name!r}: no decisions can be read: {done.stderr.strip()}")
+    found = json.loads(done.stdout or "{}")
+    kept = found.get("items", [found] if found else [])
+    if not kept:
+        raise ValueError(f"{name!r}: no decisions are kept; found none of the ConfigMaps {' and '.join(maps)}")
+    return sorted(
+        (decision for one in kept for decision in json.loads(one["data"]["decisions"])), key=lambda d: str(d["time"])
+    )
 
 
 def text_of(decision: dict[str, Any]) -> str:
