@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 import click
+import structlog
 
 COMMANDS = {
     "audit": "opt_cli.audit",
@@ -52,3 +54,4 @@ def main() -> None:
 
     Exit codes: 0 done, 1 a run failed, 2 bad input.
     """
+    structlog.configure(logger_factory=lambda *_: structlog.WriteLogger(sys.stderr))  # what it prints is its answer

@@ -213,6 +213,7 @@ def test_generate_and_batch_answer_as_the_server_does(folder: Path, tmp_path: Pa
 
 
 def test_a_directory_in_a_store_is_fetched_once_and_checked(folder: Path, tmp_path: Path):
+    (tmp_path / "store").mkdir()
     store = open_store((tmp_path / "store").as_uri())
     for file in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
         store.upload(f"served/{file.name}", file)
@@ -223,13 +224,14 @@ def test_a_directory_in_a_store_is_fetched_once_and_checked(folder: Path, tmp_pa
     (kept,) = [path for path in (tmp_path / "cache/opt-operator/models").iterdir() if path.is_dir()]
     assert Weights.open(kept).shape == SHAPE.model_copy(update={"init_std": Weights.open(kept).shape.init_std})
     stored = tmp_path / "store/served/model.safetensors"
-    raw = bytearray(stored.read_bytes())
+    raw, written = bytearray(stored.read_bytes()), stored.stat()
     raw[-1] ^= 1
     stored.write_bytes(raw)
+    os.utime(stored, ns=(written.st_atime_ns, written.st_mtime_ns))  # it rots: nobody has written it anew
     shutil.rmtree(cache)
     environment = {**os.environ, "XDG_CACHE_HOME": cache}
     command = [OPTCTL, "serve", url, "--port", str(free_ports(1)[0])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=180)
     assert done.returncode == 1
     assert "model.safetensors" in done.stderr
     assert not [path for path in (tmp_path / "cache/opt-operator/models").glob("*") if path.is_dir()]

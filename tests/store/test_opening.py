@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from opt_store import (
     AccessDenied,
     BadEndpoint,
     BadKey,
+    Corrupt,
     NotFound,
     S3Credentials,
     S3Settings,
@@ -111,3 +113,17 @@ def test_settings_have_limits():
     for wrong in ({"part_bytes": 1000}, {"parallel": 0}, {"attempts": 0}, {"stall_timeout_s": 0}, {"unknown": 1}):
         with pytest.raises(ValidationError):
             StoreSettings(**wrong)
+
+
+def test_a_folder_of_a_store_opened_by_itself_has_its_digests(tmp_path: Path):
+    outer = open_store(tmp_path.as_uri())
+    written = outer.put("runs/a/weights", b"0123456789")
+    inner = open_store((tmp_path / "runs" / "a").as_uri())
+    assert inner.stat("weights").digest == written.digest
+    path, then = tmp_path / "runs/a/weights", (tmp_path / "runs/a/weights").stat()
+    path.write_bytes(b"0123456788")
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    with pytest.raises(Corrupt, match="weights"):
+        inner.get("weights")
+    path.write_bytes(b"other")
+    assert inner.stat("weights").digest is None

@@ -10,8 +10,8 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -243,8 +243,10 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client connection, request after request."""
-        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        ends = [writer]
         try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+            ends.append(server_writer)
             while await self._exchange(reader, writer, server_reader, server_writer):
                 pass
         except CutError as cut:
@@ -253,10 +255,8 @@ class FaultProxy:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            for end in (writer, server_writer):
+            for end in ends:
                 end.close()
-                with suppress(ConnectionError):
-                    await end.wait_closed()
 
     async def _exchange(
         self,
@@ -299,10 +299,11 @@ def fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
         started.set()
         await stop.wait()
         server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        await asyncio.sleep(0.01)  # what was closed is gone only after the loop's next turns
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
     thread.start()
@@ -339,10 +340,11 @@ def _length(head: bytes) -> int | None:
     return int(found[1]) if found else 0
 
 
-async def _body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterator[bytes]:
+async def _body(reader: asyncio.StreamReader, length: int | None) -> AsyncGenerator[bytes, None]:
     if length is None:
-        async for data in _chunked(reader):
-            yield data
+        async with aclosing(_chunked(reader)) as chunks:
+            async for data in chunks:
+                yield data
         return
     while length:
         data = await reader.read(min(length, _CHUNK))
@@ -352,7 +354,7 @@ async def _body(reader: asyncio.StreamReader, length: int | None) -> AsyncIterat
         yield data
 
 
-async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _chunked(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
     while True:
         line = await reader.readuntil(b"\r\n")
         size = int(line.split(b";")[0], 16)
@@ -361,12 +363,15 @@ async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
             return
 
 
-async def _relay(body: AsyncIterator[bytes], writer: asyncio.StreamWriter, change: Callable) -> None:
+async def _relay(
+    body: AsyncGenerator[bytes, None], writer: asyncio.StreamWriter, change: Callable[[bytes, int], Awaitable[bytes]]
+) -> None:
     offset = 0
-    async for data in body:
-        writer.write(await change(data, offset))
-        offset += len(data)
-        await writer.drain()
+    async with aclosing(body):
+        async for data in body:
+            writer.write(await change(data, offset))
+            offset += len(data)
+            await writer.drain()
     await writer.drain()
 
 

@@ -18,7 +18,7 @@ from opt_runtime.wire import Client, Gone
 from optcluster.api import Object
 from optcluster.cluster import Cluster
 from optcluster.wait import wait_for
-from support.charts import CHART, helm
+from support.charts import CHART, forget_definitions, helm
 from support.cluster import describe_pod, kubectl
 from support.pod_run import SPEC
 
@@ -41,6 +41,7 @@ class Release:
 
     def install(self, folder: Path) -> str:
         """`helm install`; what it printed."""
+        forget_definitions(self.cluster.api)
         path = folder / "values.yaml"
         store = {"enabled": True, "secretNamespaces": [self.namespace]}
         values = {"evaluationStore": store, "nodeSelector": {"kubernetes.io/hostname": "node-1"}}

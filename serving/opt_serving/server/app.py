@@ -202,6 +202,8 @@ async def _told_of_fields(request: Request, fault: Exception) -> Response:
 
 async def _told_of_route(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
+    if isinstance(fault.__cause__, ApiError):  # raised while the body was read, which FastAPI takes for a broken body
+        return await _told(request, fault.__cause__)
     response = await _told(request, ApiError(fault.status_code, f"{request.method} {request.url.path}: {fault.detail}"))
     response.headers.update(fault.headers or {})
     return response

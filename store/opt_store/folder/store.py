@@ -37,7 +37,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         own = root / RESERVED
-        self._temporary, self._lock, self._records = own / "tmp", own / "lock", Records(own / "digests")
+        self._temporary, self._lock, self._records = own / "tmp", own / "lock", Records(root)
         self._ready = False
 
     def __repr__(self) -> str:

@@ -16,6 +16,8 @@ OPERATOR_PODS = {f"{GROUP}/component": "operator"}
 """A label that no resource can put on a pod, unlike those of app.kubernetes.io."""
 METADATA_ADDRESSES = {"0.0.0.0/0": ["169.254.0.0/16"], "::/0": ["fd00:ec2::254/128", "fe80::/10"]}
 """Everywhere, but for what clouds tell their machines, credentials among it."""
+ALL = 2**31 - 1
+"""More pods than there are. A budget's `maxUnavailable` is refused for pods whose owner has no scale subresource."""
 
 
 def plan_map(parent: Parent, plan: Plan) -> Object:
@@ -52,7 +54,7 @@ def disruption_budget(parent: Parent) -> Object:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": parent.metadata(names.hosts_service(parent.name)),
-        "spec": {"maxUnavailable": 0, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
+        "spec": {"minAvailable": ALL, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
     }
 
 
