@@ -67,12 +67,14 @@ def test_it_is_restricted(name: str, template: dict[str, Any]) -> None:
 
 def test_a_replica_is_told_what_the_spec_says() -> None:
     made = blueprint(**KEYS, modelName="opt/tiny", limits={"maxQueue": 5}, rollout={"drainSeconds": 60},
-                     pods={"resources": {"cpu": "2500m"}})  # fmt: skip
+                     pods={"resources": {"cpu": "2500m"}}, engine={"tensorParallel": 2, "devicesPerReplica": 2})  # fmt: skip
     template = replicas.deployment(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]
     (main,) = template["spec"]["containers"]
     told = dict(zip(main["command"][3::2], main["command"][4::2], strict=True))
     assert main["command"][:3] == ["optctl", "serve", CHECKPOINT.uri]
     assert (told["--model-name"], told["--threads"], told["--max-queue"]) == ("opt/tiny", "2", "5")
+    assert told["--tensor-parallel"] == "2"
+    assert main["resources"]["limits"]["nvidia.com/gpu"] == "2"
     assert (told["--drain"], told["--api-keys"], told["--chat-template"]) == (
         "60", "/etc/opt-keys/keys", "/etc/opt-chat/template",
     )  # fmt: skip

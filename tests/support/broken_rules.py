@@ -46,7 +46,8 @@ _TRAINING: dict[tuple[str, str], dict[str, Any]] = {
 _SERVE: dict[tuple[str, str], dict[str, Any]] = {
     ("source", "training"): {"source.uri": "s3://bucket/model"},
     ("source.training", "step"): {"source.training": {"name": "run", "checkpoint": "step"}},
-    ("engine", "tensorParallel"): {"engine": {"tensorParallel": 2, "devicesPerReplica": 3}},
+    ("engine", "tensorParallel"): {"engine": {"name": "vllm", "tensorParallel": 2, "devicesPerReplica": 3}},
+    ("engine", "devicesPerReplica"): {"engine": {"devicesPerReplica": 2}},
     ("engine", "weights"): {"engine": {"name": "vllm", "weights": "int8"}},
     ("autoscaling", "maxReplicas"): {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
 }

@@ -49,6 +49,7 @@ class EngineSpec(Model):
     device: Device = "cuda"
     weights: Literal["float32", "bfloat16", "float16", "int8"] = "bfloat16"
     tensor_parallel: Annotated[Count, Field(le=64)] = 1
+    """Devices, or on a CPU processes, that share one copy of the model."""
     devices_per_replica: Annotated[Count, Field(le=64)] = 1
     max_sequences: Annotated[Count, Field(le=4096)] = 64
     """Requests decoded together."""
@@ -64,6 +65,12 @@ class EngineSpec(Model):
             "must divide devicesPerReplica",
             "self.devicesPerReplica % self.tensorParallel == 0",
             lambda e: e.devices_per_replica % e.tensor_parallel == 0,
+        ),
+        Rule(
+            "devicesPerReplica",
+            "must equal tensorParallel for the native engine, which holds one copy of the model in a replica",
+            "self.name == 'vllm' || self.devicesPerReplica == self.tensorParallel",
+            lambda e: e.name == "vllm" or e.devices_per_replica == e.tensor_parallel,
         ),
         Rule(
             "weights",

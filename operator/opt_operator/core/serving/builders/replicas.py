@@ -118,6 +118,7 @@ def _command(made: Blueprint, revision: Revision) -> list[str]:
         "--weights": engine.weights,
         "--device": engine.device,
         "--threads": max(1, int(parse_quantity(made.spec.pods.resources.cpu))),
+        "--tensor-parallel": engine.tensor_parallel,
         "--max-sequences": engine.max_sequences,
         "--max-length": engine.max_sequence_length,
         "--kv-cache-bytes": engine.kv_cache_bytes,
