@@ -66,8 +66,10 @@ def test_it_is_restricted(name: str, template: dict[str, Any]) -> None:
 
 
 def test_a_replica_is_told_what_the_spec_says() -> None:
-    made = blueprint(**KEYS, modelName="opt/tiny", limits={"maxQueue": 5}, rollout={"drainSeconds": 60},
-                     pods={"resources": {"cpu": "2500m"}}, engine={"tensorParallel": 2, "devicesPerReplica": 2})  # fmt: skip
+    made = blueprint(
+        **KEYS, modelName="opt/tiny", limits={"maxQueue": 5}, rollout={"drainSeconds": 60},
+        pods={"resources": {"cpu": "2500m"}}, engine={"tensorParallel": 2, "devicesPerReplica": 2},
+    )  # fmt: skip
     template = replicas.deployment(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]
     (main,) = template["spec"]["containers"]
     told = dict(zip(main["command"][3::2], main["command"][4::2], strict=True))

@@ -12,7 +12,7 @@ from support.gloo import run_gang
 from support.plans import tiny_plan
 from support.reshard_run import load_each, save_each
 
-pytestmark = pytest.mark.integration
+POST = {"normPosition": "post", "embeddingSize": 16}
 
 
 def plan_of(workers: int, **layout: Any) -> Plan:
@@ -38,7 +38,10 @@ LAYOUTS: dict[int, dict[str, Plan]] = {
 }
 
 
-@pytest.mark.parametrize("model", [{}, {"normPosition": "post", "embeddingSize": 16}], ids=["pre-norm", "post-norm"])
+@pytest.mark.parametrize("model", [
+    pytest.param({}, id="pre-norm", marks=pytest.mark.integration),
+    pytest.param(POST, id="post-norm", marks=pytest.mark.long),
+])  # fmt: skip
 def test_every_layout_loads_every_other(tmp_path: Path, model: dict[str, Any]) -> None:
     shape = tiny_plan(model=model).architecture
     bytes_of = {
