@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,21 +19,28 @@ from support.ledger_check import assert_ledger_adds_up
 from support.small_spec import SPEC
 
 pytestmark = pytest.mark.integration
+STEPS = 1000
+"""So many that a person has the time for a few commands before the run is over, on a fast machine too."""
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    function = {"set": "set_"}.get(name, name)
     # a test run in the background of a script ignores SIGINT, and would hand that down
     heard = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code = f"{heard}; from opt_cli.{name} import {function} as c; c(sys.argv[1:])"
-    return [sys.executable, "-c", code, *arguments]
+    code = f"{heard}; from opt_cli.main import main; main(sys.argv[1:])"
+    return [sys.executable, "-c", code, name, *arguments]
 
 
 class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+        self.write("spec.yaml")
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def write(self, name: str, **changed: Any) -> None:
+        """The spec, with other fields of its optimisation."""
+        optimisation = {**SPEC["spec"]["optimisation"], "totalTokens": 256 * STEPS, **changed}
+        spec = {**SPEC, "spec": {**SPEC["spec"], "optimisation": optimisation}}
+        (self.folder / name).write_text(yaml.safe_dump(spec))
 
     def run(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -76,7 +84,7 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
         assert changed.returncode == 0, changed.stderr
         assert wait_for(lambda: shell.quickly().get("attempt") == 2 and shell.quickly()["step"] >= 30, 180)
         live = shell.status()
-        assert live["step"] < 600
+        assert live["step"] < STEPS
         assert {w["rank"] for w in live["workers"]} == {0, 1}
         assert all(w["pid"] and w["host"] for w in live["workers"])
         assert all(a["pid"] and a["host"] for a in live["agents"])
@@ -88,7 +96,7 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     second = shell.run("run", "spec.yaml", "--json")
     assert second.returncode == 0, second.stderr + second.stdout[-3000:]
     result = json.loads(second.stdout.splitlines()[-1])["result"]
-    assert (result["step"], set(result["validationLoss"])) == (600, {"licences"})
+    assert (result["step"], set(result["validationLoss"])) == (STEPS, {"licences"})
     assert result["export"].endswith("/export")
     entries = json.loads(shell.run("logbook", "small", "--json").stdout)
     causes = [entry["cause"] for entry in entries]
@@ -96,7 +104,7 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     assert {"LiveChange", "WorkerKilled", "Suspended", "Resumed"} <= set(causes)
     change = next(entry for entry in entries if entry["cause"] == "LiveChange")
     assert change["changes"] == [{"field": "optimisation.learningRate", "before": "0.001", "after": "0.0005"}]
-    assert entries[-1]["toStep"] == 600
+    assert entries[-1]["toStep"] == STEPS
     exported = list((tmp_path / "runs/small").rglob("export/*.safetensors"))
     assert exported
     assert "WorkerKilled  rung" in shell.run("logbook", "small").stdout
@@ -105,8 +113,7 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.startswith("This program")
 
-    other = {**SPEC, "spec": {**SPEC["spec"], "optimisation": {**SPEC["spec"]["optimisation"], "beta2": 0.98}}}
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    shell.write("other.yaml", beta2=0.98)
     refused = shell.run("run", "other.yaml")
     assert refused.returncode == 2
     assert "differs in recipe" in refused.stderr

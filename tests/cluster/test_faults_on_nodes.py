@@ -15,10 +15,8 @@ import pytest
 
 from optcluster import cgroups, node
 from optcluster.cluster import LABELS, Cluster, Node
-from support.cluster import fresh_namespace, kubectl
-from support.evaluation_store import give_seaweedfs
-from support.operator_run import CHECKS, Release, Training
-from support.pod_run import give_images
+from support.cluster import kubectl
+from support.operator_run import CHECKS, Release, Training, released
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -30,13 +28,8 @@ AWAY_S = 120
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    give_images(cluster, "operator", "trainer", "dataprep")
-    give_seaweedfs(cluster)
-    with fresh_namespace(cluster.api) as system, fresh_namespace(cluster.api) as namespace:
-        made = Release(cluster, system, namespace)
-        made.install(tmp_path_factory.mktemp("release"))
+    with released(cluster, tmp_path_factory.mktemp("release")) as made:
         yield made
-        made.uninstall()
 
 
 @pytest.fixture(scope="module")

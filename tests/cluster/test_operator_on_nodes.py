@@ -7,23 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from optcluster.cluster import Cluster
-from support.cluster import fresh_namespace
-from support.evaluation_store import give_seaweedfs
-from support.operator_run import Release, Training
-from support.pod_run import give_images
+from support.operator_run import Release, Training, released
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    give_images(cluster, "operator", "trainer", "dataprep")
-    give_seaweedfs(cluster)
-    with fresh_namespace(cluster.api) as system, fresh_namespace(cluster.api) as namespace:
-        made = Release(cluster, system, namespace)
-        made.install(tmp_path_factory.mktemp("release"))
+    with released(cluster, tmp_path_factory.mktemp("release")) as made:
         yield made
-        made.uninstall()
 
 
 @pytest.fixture(scope="module")

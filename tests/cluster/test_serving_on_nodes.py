@@ -8,10 +8,7 @@ import pytest
 import requests
 
 from optcluster.cluster import Cluster
-from support.cluster import fresh_namespace
-from support.evaluation_store import give_seaweedfs
-from support.operator_run import Release, Training
-from support.pod_run import give_images
+from support.operator_run import Release, Training, released
 from support.serve_run import Clients, Serve
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
@@ -19,13 +16,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
 @pytest.fixture(scope="module")
 def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    give_images(cluster, "operator", "trainer", "dataprep", "serving")
-    give_seaweedfs(cluster)
-    with fresh_namespace(cluster.api) as system, fresh_namespace(cluster.api) as namespace:
-        made = Release(cluster, system, namespace)
-        made.install(tmp_path_factory.mktemp("release"))
+    with released(cluster, tmp_path_factory.mktemp("release"), "serving") as made:
         yield made
-        made.uninstall()
 
 
 @pytest.fixture(scope="module")

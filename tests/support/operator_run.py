@@ -6,6 +6,8 @@ import base64
 import copy
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from optcluster.api import Object
 from optcluster.cluster import Cluster
 from optcluster.wait import wait_for
 from support.charts import CHART, forget_definitions, helm
-from support.cluster import describe_pod, kubectl
-from support.pod_run import SPEC
+from support.cluster import describe_pod, fresh_namespace, kubectl
+from support.evaluation_store import give_seaweedfs
+from support.pod_run import SPEC, give_images
 
 GROUP = "/apis/opt-operator.io/v1alpha1"
 TRAINING = "opt-operator.io/training"
@@ -68,6 +71,18 @@ class Release:
         core = f"/api/v1/namespaces/{self.system}/pods"
         names = [pod["metadata"]["name"] for pod in self.operator_pods()]
         return "\n".join(self.cluster.api.request("GET", f"{core}/{name}/log?tailLines=15") for name in names)
+
+
+@contextmanager
+def released(cluster: Cluster, folder: Path, *roles: str) -> Iterator[Release]:
+    """A release with the images of these roles on every node, and what stands around it, until the end of the block."""
+    give_images(cluster, "operator", "trainer", "dataprep", *roles)
+    give_seaweedfs(cluster)
+    with fresh_namespace(cluster.api) as system, fresh_namespace(cluster.api) as namespace:
+        made = Release(cluster, system, namespace)
+        made.install(folder)
+        yield made
+        made.uninstall()
 
 
 @dataclass
