@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import yaml
-
-from optcluster import images
+from optcluster import images, store_image
 from optcluster.cluster import Cluster
-from support.charts import CHART
-from support.s3 import weed_program
 
 
 def give_seaweedfs(cluster: Cluster) -> None:
     """The image of the chart's default, on every node."""
-    program = weed_program()
-    name = yaml.safe_load((CHART / "values.yaml").read_text())["evaluationStore"]["image"]
-    digest = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
-    archive = images.program_archive(name, program, digest)
+    archive = store_image.archive()
     for node in cluster.nodes:
         images.load(node.machine, archive)
 

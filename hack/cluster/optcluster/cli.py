@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from optcluster import build, images, lifecycle, minio, programs, role_images
+from optcluster import build, images, lifecycle, minio, programs, role_images, store_image
 from optcluster.cluster import Cluster, Node
 from optcluster.errors import ClusterError, say
 from optcluster.families import CONTROL_PLANE, EXTRAS, FAMILIES, NODES
@@ -83,6 +83,11 @@ def _images(given: argparse.Namespace) -> None:
         if running:
             _load_into(running, packages, code)
         print(role_images.ROLES[role].image)
+    if not given.roles:
+        store = store_image.archive()
+        if running:
+            _load_into(running, store)
+        print(store_image.name())
 
 
 def _context(given: argparse.Namespace) -> None:
@@ -146,7 +151,10 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], None], str]] = {
     "status": (_status, "list the clusters and their machines"),
     "env": (_environment, "print KUBECONFIG and PATH of a running cluster, for eval"),
     "build": (_build, "build the programs that are not in the cache"),
-    "images": (_images, "build the roles' images with this checkout's code, and give them to a running cluster"),
+    "images": (
+        _images,
+        "build the images of the roles with this checkout's code and of a store, and give them to a running cluster",
+    ),
     "context": (_context, "make the build context of a role's image, for docker, podman or buildah"),
     "prune": (_prune, "remove from the cache what this checkout would not use"),
     "load": (_load, "give the nodes an image from an archive (OCI or Docker)"),
@@ -163,7 +171,16 @@ _NODE: list[tuple[str, dict[str, Any]]] = [("node", {"type": int, "help": "its n
 ARGUMENTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "up": [("--nodes", {"type": int, "default": 3, "help": "how many real nodes (default: %(default)s)"})],
     "build": [("families", {"nargs": "*", "choices": [*FAMILIES, []], "help": "which (default: all)"})],
-    "images": [("roles", {"nargs": "*", "choices": [*role_images.ROLES, []], "help": "which (default: for training)"})],
+    "images": [
+        (
+            "roles",
+            {
+                "nargs": "*",
+                "choices": [*role_images.ROLES, []],
+                "help": "which (default: for training, and the evaluation store)",
+            },
+        )
+    ],
     "context": [
         ("role", {"choices": role_images.ROLES, "help": "whose image"}),
         ("folder", {"type": Path, "help": "a folder that is not there yet"}),

