@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from opt_model.embedding import TiedGradient
 from opt_model.linear import widened
@@ -35,7 +34,8 @@ class VocabularyShare:
 
 def share_of(weight: Tensor, group: dist.ProcessGroup | None) -> VocabularyShare:
     """The local rows of the embedding, which the group's ranks share evenly along the vocabulary."""
-    local = weight.to_local() if isinstance(weight, DTensor) else weight
+    # a DTensor has it; its class is not named here, because its module takes a second to load
+    local = weight.to_local() if hasattr(weight, "to_local") else weight
     return VocabularyShare(local, 0 if group is None else group.rank() * local.shape[0], group)
 
 
