@@ -44,8 +44,9 @@ format: install ## Format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: install ## Write CRDs, JSON schemas, reference docs and the pages of figures
+generate: install ## Write CRDs, JSON schemas, reference docs, the chart's files and the pages of figures
 	$(BIN)/python -m opt_api.generate
+	$(BIN)/python hack/chart/generate.py
 	$(BIN)/python hack/figures.py
 
 cluster-up: install ## Build what is missing and start a real three-node cluster; it stays up
