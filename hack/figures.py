@@ -24,7 +24,6 @@ CHOSEN: tuple[tuple[str, str, str], ...] = (
     ("store", "read 1536 MiB as 16, minio", "MiB/s"),
     ("dataprep", "end to end, 101 MB of manual pages, 1 workers", "MB/s/core"),
     ("dataprep", "end to end, 101 MB of manual pages, 2 workers", "MB/s/core"),
-    ("dataprep", "precision, 101 MB of manual pages", "share"),
     ("dataprep", "encode with OPT's vocabulary", "MB/s/core"),
     ("train", "float32, dropout 0", "tokens/s"),
     ("train", "bfloat16, dropout 0", "tokens/s"),

