@@ -28,11 +28,9 @@ from support.plans import tiny_plan
 from support.recorder import Recorder, lines_of
 
 MANUAL = Path("/usr/share/man/man1")
-PAGES, SEQUENCE, BATCH, STEPS, VOCABULARY = 60, 64, 16, 160, 512
+PAGES, SEQUENCE, BATCH, STEPS, VOCABULARY = 60, 64, 16, 240, 512
 BELOW_NATS = 4.8
-"""Stated validation loss in nats per token; 4.48 to 4.68 were seen, by the pages that a machine has; 6.24 is chance."""
-LEARNED_NATS = 0.4
-"""It must beat the frequencies of the tokens by so much."""
+"""Stated validation loss in nats per token; 4.54 was seen (the pages differ by machine), 6.24 is chance."""
 
 PLAN = tiny_plan(
     model={
@@ -94,4 +92,4 @@ def test_training_on_manual_pages_falls_below_the_stated_loss(tmp_path: Path) ->
     losses = next(line["losses"] for line in lines_of(series) if "validation" in line)
     assert isinstance(losses, dict)
     assert losses["manual"] < BELOW_NATS
-    assert losses["manual"] < unigram_nats(dataset) - LEARNED_NATS, found.manifest.train_blocks
+    assert losses["manual"] < unigram_nats(dataset) - 0.5, found.manifest.train_blocks
