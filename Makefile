@@ -10,7 +10,7 @@ WHEELS := $(wildcard ../shared/wheels)
 export PIP_FIND_LINKS := $(if $(WHEELS),$(abspath $(WHEELS)),$(PIP_FIND_LINKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-unit test-long lint format generate cluster-up cluster-down bench demo lock clean
+.PHONY: help install test test-unit test-long test-gpu lint format generate cluster-up cluster-down bench demo lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,14 +23,17 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-test: lint ## Lint, then every test tier but `long`: unit, integration, cluster
-	$(BIN)/pytest -m 'not long'
+test: lint ## Lint, then every test tier but `long` and `gpu`: unit, integration, cluster
+	$(BIN)/python hack/suite.py
 
 test-unit: install ## The unit tier alone, under a minute
 	$(BIN)/pytest -m unit
 
 test-long: install ## Proof that takes many minutes
 	$(BIN)/pytest -m long
+
+test-gpu: install ## What needs one CUDA device
+	$(BIN)/pytest -m gpu
 
 lint: install ## ruff, mypy strict, import contracts, stale generated files
 	$(BIN)/ruff format --check .

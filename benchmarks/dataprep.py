@@ -96,7 +96,7 @@ def end_to_end(
     datatrove's workers are forked by a server of their own, whose children its parent is not told of.
     """
     results = interleaved(runners, repeats)
-    about = f"{size / 1e6:.0f} MB of manual pages, {workers} workers"
+    about = f"{size / 1e6:.0f} MB of manual pages, {workers} worker{'s' if workers > 1 else ''}"
     for name, unit, better, value in MEASURED if workers == 1 else MEASURED[:1]:
         values = {runner: [value(one, size / workers) for one in many] for runner, many in results.items()}
         yield case_of(f"{name}, {about}", unit, better, values, f"{FILES} files of JSON lines")

@@ -52,7 +52,7 @@ def _measure(compare: Callable[..., list[Case]], *chosen: Any) -> Measure:
             rounds = QUICK_ROUNDS if quick else ROUNDS
             size = _size(chosen[0], quick)
             job = Job(folder, **size, steps=rounds * size["per_round"])
-            write_weights(Path(folder), job.layers)
+            write_weights(Path(folder), job)
             return compare(job, rounds, *chosen)
 
     return measure

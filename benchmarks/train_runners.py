@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Job:
     """What all runners of a case have in common."""
 
     weights: str
+    preset: str = "opt-125m"
     layers: int = 12
     sequences: int = 2
     length: int = 256
@@ -52,9 +53,9 @@ class Job:
 
     @property
     def shape(self) -> Architecture:
-        """OPT-125M, with fewer layers in a quick run."""
+        """Of the preset, with fewer layers in a quick run."""
         change = {"dropout": self.dropout, "attention_dropout": self.dropout, "layers": self.layers}
-        return PRESETS["opt-125m"].architecture.model_copy(update=change)
+        return PRESETS[self.preset].architecture.model_copy(update=change)
 
     def before(self, step: int) -> None:
         """Wait for this runner's turn, where a round begins."""
@@ -78,9 +79,9 @@ class Result:
 Step = Callable[[int], float]
 
 
-def write_weights(folder: Path, layers: int) -> None:
+def write_weights(folder: Path, job: Job) -> None:
     """The common starting point, as a Hugging Face directory."""
-    shape = replace(Job(""), layers=layers).shape
+    shape = job.shape
     model = OPT(shape)
     initialise(model, shape, 1)
     write(folder, shape, ((name, parameter.detach()) for name, parameter in model.named_parameters()))
@@ -103,7 +104,7 @@ def timed_steps(job: Job, step: Step) -> Result:
 def plan_of(job: Job, workers: int = 1, **layout: Any) -> Plan:
     """Our plan for the job."""
     tokens = job.sequences * job.length
-    model = {"preset": "opt-125m", "layers": job.layers, "dropout": job.dropout, "attentionDropout": job.dropout}
+    model = {"preset": job.preset, "layers": job.layers, "dropout": job.dropout, "attentionDropout": job.dropout}
     parallelism = {"device": job.device, "devicesPerHost": workers, "compile": job.compile, **layout}
     if job.device == "cuda":
         parallelism["deviceModel"] = "h200-141gb"

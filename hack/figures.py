@@ -22,7 +22,7 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 CHOSEN: tuple[tuple[str, str, str], ...] = (
     ("store", "write 1536 MiB as 16, minio", "MiB/s"),
     ("store", "read 1536 MiB as 16, minio", "MiB/s"),
-    ("dataprep", "end to end, 101 MB of manual pages, 1 workers", "MB/s/core"),
+    ("dataprep", "end to end, 101 MB of manual pages, 1 worker", "MB/s/core"),
     ("dataprep", "end to end, 101 MB of manual pages, 2 workers", "MB/s/core"),
     ("dataprep", "encode with OPT's vocabulary", "MB/s/core"),
     ("train", "float32, dropout 0", "tokens/s"),

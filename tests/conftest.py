@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-TIERS = ("unit", "integration", "cluster", "long")
+TIERS = ("unit", "integration", "cluster", "long", "gpu")
+BY_MAKE = {"long": "make test-long", "gpu": "make test-gpu"}
 _deselected: list[pytest.Item] = []
 
 
@@ -38,5 +39,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counts = {t: sum(item.get_closest_marker(t) is not None for item in _deselected) for t in TIERS}
     for tier, count in counts.items():
         if count:
-            how = "make test-long" if tier == "long" else f"pytest -m {tier}"
+            how = BY_MAKE.get(tier, f"pytest -m {tier}")
             terminalreporter.write_line(f"not run: {count} {tier} tests; run them with `{how}`")

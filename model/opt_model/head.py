@@ -2,7 +2,7 @@
 """The tied head: logits, and the loss over the vocabulary without ever holding all logits.
 
 The logits of N tokens take N x 50272 numbers, more than every block's activations together. The loss walks over the
-tokens in chunks that stay in the cache and computes the gradient on the way, so that only one chunk is ever held and
+tokens in chunks and computes the gradient on the way, so that only one chunk is ever held and
 nothing is computed twice (the scheme of Liger Kernel, arXiv 2410.10989, section 3.2).
 """
 
@@ -15,11 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from opt_model.chunk_loss import ChunkLoss, divided, whole
 from opt_model.embedding import TiedGradient
 from opt_model.linear import widened
 
-CHUNK_LOGITS = 512 * 50272
-"""Logits held at a time."""
+CHUNK_LOGITS = {"cpu": 512 * 50272, "cuda": 4096 * 50272}
+"""Logits held at a time, by device: what stays near a processor's caches, and what fills a CUDA device (record 112)."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def token_loss(
     targets: Tensor,
     gradient_scale: float = 1.0,
     tied: TiedGradient | None = None,
+    fused: ChunkLoss | None = None,
 ) -> Tensor:
     """Cross entropy in nats, summed over tokens, float32.
 
@@ -61,11 +63,25 @@ def token_loss(
         targets: The token ids wanted, N of them in any shape.
         gradient_scale: Factor on the gradients.
         tied: Takes the embedding's gradient, for the look-up to add its own; None to give it to autograd.
+        fused: Computes the chunks where all rows are here; None for what fits the device.
     """
+    wanted = gradient_scale if torch.is_grad_enabled() else None
     loss: Tensor = _TokenLoss.apply(
-        x_NE, share.weight_VE, targets.flatten(), gradient_scale, share, tied, torch.is_grad_enabled()
+        x_NE,
+        share.weight_VE,
+        targets.flatten() - share.first,
+        wanted,
+        share.group,
+        tied,
+        _chunks_of(x_NE, share, fused),
     )  # type: ignore[no-untyped-call]
     return loss
+
+
+def _chunks_of(x_NE: Tensor, share: VocabularyShare, fused: ChunkLoss | None) -> ChunkLoss:
+    if share.group is None and x_NE.is_cuda:
+        return fused or whole
+    return divided(share.group)
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -75,24 +91,25 @@ class _TokenLoss(torch.autograd.Function):
         x_NE: Tensor,
         weight_VE: Tensor,
         targets_N: Tensor,
-        scale: float,
-        share: VocabularyShare,
+        scale: float | None,
+        group: dist.ProcessGroup | None,
         tied: TiedGradient | None,
-        wants_gradient: bool,
+        chunk_loss: ChunkLoss,
     ) -> Tensor:
-        ctx.tied, ctx.dtype, group = tied, weight_VE.dtype, share.group
+        ctx.tied, ctx.dtype = tied, weight_VE.dtype
         weight_VE = weight_VE.float() if widened(x_NE, weight_VE) else weight_VE
-        chunk = max(1, CHUNK_LOGITS // weight_VE.shape[0])
+        chunk = max(1, CHUNK_LOGITS["cuda" if x_NE.is_cuda else "cpu"] // weight_VE.shape[0])
         loss = torch.zeros((), dtype=torch.float32, device=x_NE.device)
-        gradients = _Gradients(x_NE, weight_VE) if wants_gradient else None
+        gradients = None if scale is None else _Gradients(x_NE, weight_VE)
         room = torch.empty(min(chunk, x_NE.shape[0]), weight_VE.shape[0], dtype=weight_VE.dtype, device=x_NE.device)
         for start in range(0, x_NE.shape[0], chunk):
             rows = slice(start, start + chunk)
-            logits_CV = _logits(x_NE[rows], weight_VE, room)
-            scores, part = _chunk_loss(logits_CV, targets_N[rows] - share.first, group)
-            loss += part.sum()
-            if gradients is not None:
-                gradients.add(rows, scores.to_gradient(scale))
+            x_CE = x_NE[rows].to(weight_VE.dtype)
+            logits_CV = torch.mm(x_CE, weight_VE.t(), out=room[: x_CE.shape[0]])
+            part, dlogits_CV = chunk_loss(logits_CV, targets_N[rows], scale)
+            loss += part
+            if gradients is not None and dlogits_CV is not None:
+                gradients.add(rows, dlogits_CV)
         if gradients is not None:
             ctx.save_for_backward(*gradients.finish(group))
         return loss
@@ -105,44 +122,6 @@ class _TokenLoss(torch.autograd.Function):
         if ctx.tied is not None:
             ctx.tied.dw_VE = dw_VE
         return dx_NE, dw_VE.to(ctx.dtype) if ctx.tied is None else None, None, None, None, None, None
-
-
-@dataclass
-class _Scores:
-    """Exponentials of a chunk's logits, their sums over the whole vocabulary, and the targets held here."""
-
-    exp_CV: Tensor
-    sum_C1: Tensor
-    here_C1: Tensor
-    local_C1: Tensor
-
-    def to_gradient(self, scale: float) -> Tensor:
-        """d(loss)/d(logits) x scale, made in place."""
-        gradient = self.exp_CV.mul_(scale / self.sum_C1)
-        gradient.scatter_add_(1, self.local_C1, self.here_C1 * -scale)
-        return gradient
-
-
-def _logits(x_CE: Tensor, weight_VE: Tensor, room: Tensor) -> Tensor:
-    """Logits of a chunk in float32, in `room` where that is float32."""
-    return torch.mm(x_CE.to(weight_VE.dtype), weight_VE.t(), out=room[: x_CE.shape[0]]).float()
-
-
-def _chunk_loss(logits_CV: Tensor, wanted_C: Tensor, group: dist.ProcessGroup | None) -> tuple[_Scores, Tensor]:
-    rows = logits_CV.shape[1]
-    here_C1 = ((wanted_C >= 0) & (wanted_C < rows)).float().unsqueeze(1)
-    local_C1 = wanted_C.clamp(0, rows - 1).unsqueeze(1)
-    top_C1 = logits_CV.amax(1, keepdim=True)
-    if group is not None:
-        dist.all_reduce(top_C1, dist.ReduceOp.MAX, group)
-    logits_CV.sub_(top_C1)
-    target_C1 = logits_CV.gather(1, local_C1) * here_C1
-    exp_CV = logits_CV.exp_()
-    both_2C1 = torch.stack((exp_CV.sum(1, keepdim=True), target_C1))
-    if group is not None:
-        dist.all_reduce(both_2C1, group=group)
-    sum_C1, target_C1 = both_2C1[0], both_2C1[1]
-    return _Scores(exp_CV, sum_C1, here_C1, local_C1), sum_C1.log() - target_C1
 
 
 class _Gradients:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from opt_api.architecture import POSITION_OFFSET, Architecture
 from opt_model.attention import AttentionCache
 from opt_model.block import Block
+from opt_model.chunk_loss import ChunkLoss
 from opt_model.embedding import TiedGradient, look_up
 from opt_model.head import VocabularyShare, share_of, token_logits, token_loss
 from opt_model.linear import Linear
@@ -39,6 +40,8 @@ class OPT(nn.Module):
         """The ranks that share the rows of the token embedding; None where all are here."""
         self.activations: torch.dtype | None = None
         """Format of the residual stream where it is not that of the weights."""
+        self.fused_loss: ChunkLoss | None = None
+        """A compiled loss, for devices that gain by one."""
         self.embed_tokens = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
         self.embed_positions = nn.Embedding(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
         self.project_in = _projection(shape.embedding_size, shape.hidden_size)
@@ -72,7 +75,9 @@ class OPT(nn.Module):
         tied = TiedGradient() if targets_BS is not None and self._ties() else None
         x_BSD = self._blocks(tokens_BS, positions_BS, cache, tied)
         if targets_BS is not None:
-            loss = token_loss(self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale, tied)
+            loss = token_loss(
+                self._out(x_BSD).flatten(0, 1), self._head(), targets_BS, gradient_scale, tied, self.fused_loss
+            )
             return LossSum(loss, x_BSD.detach().float().norm(dim=-1).sum())
         wanted = x_BSD if rows_of is None else x_BSD.flatten(0, 1)[rows_of]
         return token_logits(self._out(wanted), self._head())

@@ -72,7 +72,7 @@ def one_step(train: TrainStep, plan: Plan, worker: WorkerModel, step: int, scale
 
 def boxes(worker: WorkerModel, tensors: list[torch.Tensor]) -> Boxes:
     return [
-        (part.name, part.whole, part.box.offset, tensor.detach().numpy().copy())
+        (part.name, part.whole, part.box.offset, tensor.detach().cpu().numpy().copy())
         for part, tensor in zip(worker.parts, tensors, strict=True)
     ]
 

@@ -86,7 +86,7 @@ def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_
     return whole + (queries + attention + width * (d + f)) // t
 
 
-LOGITS_AT_ONCE = 512 * 50272
+LOGITS_AT_ONCE: dict[Device, int] = {"cpu": 512 * 50272, "cuda": 4096 * 50272}
 """The model computes its loss over at most this many logits at a time (`opt_model.head`)."""
 
 
@@ -109,17 +109,17 @@ def passing(a: Architecture, layout: LayoutPlan, width: int, sequence_length: in
     tokens = layout.micro_batch_sequences * sequence_length
     scores = 4 * a.heads * sequence_length if unfused(a, layout.device) else 0
     widest = max(width * a.ffn_size, scores) // layout.tensor_parallel
-    return tokens * (width * a.hidden_size + 2 * widest) + head(a, layout.tensor_parallel, width, tokens)
+    return tokens * (width * a.hidden_size + 2 * widest) + head(a, layout.tensor_parallel, width, tokens, layout.device)
 
 
-def head(a: Architecture, tensor_parallel: int, width: int, tokens: int) -> int:
+def head(a: Architecture, tensor_parallel: int, width: int, tokens: int, device: Device) -> int:
     """Bytes of the loss: one chunk of logits, its input with the gradient, and the embedding's gradient.
 
     The chunk is held in the compute format and in float32; the embedding's gradient is added up in float32, beside a
     product in the compute format where that is shorter.
     """
     rows = a.vocabulary_size // tensor_parallel
-    logits = min(LOGITS_AT_ONCE, tokens * rows) * (4 + width)
+    logits = min(LOGITS_AT_ONCE[device], tokens * rows) * (4 + width)
     embedding = rows * a.embedding_size * (4 + (width if width < MASTER else 0))
     return logits + 2 * tokens * a.embedding_size * width + embedding
 

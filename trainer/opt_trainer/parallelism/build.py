@@ -12,9 +12,10 @@ from torch.distributed.tensor import DTensor
 
 from opt_api.architecture import Architecture
 from opt_api.documents.plan import Plan
-from opt_api.training.parallelism import ActivationCheckpointing, NumberFormat
+from opt_api.training.parallelism import ActivationCheckpointing, Device, NumberFormat
 from opt_model import OPT, fill
 from opt_model.block import Block
+from opt_model.chunk_loss import Fused
 from opt_model.exchange.names import shapes_of
 from opt_model.linear import widens
 from opt_model.tensor_parallel import divide
@@ -93,7 +94,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
         _divider(plan)(model, mesh[TENSOR])
     _recompute(model, plan.layout.activation_checkpointing)
     if plan.layout.compile:
-        _compile(model)
+        _compile(model, plan.layout.device)
     sharded = place.data_parallel > 1 and (place.shard > 1 or place.tensor > 1)
     compute = DTYPES[plan.precision.compute]
     if sharded:
@@ -144,7 +145,9 @@ def _recompute(model: OPT, how: ActivationCheckpointing) -> None:
         block.recompute = every is not None and number % every == 0
 
 
-def _compile(model: OPT) -> None:
+def _compile(model: OPT, device: Device) -> None:
+    if device == "cuda":
+        model.fused_loss = Fused()
     for block in _blocks(model):
         block.body = torch.compile(block.body)
 
