@@ -9,7 +9,7 @@ MAX_KEY_BYTES = 900
 MAX_SEGMENT_BYTES = 240
 """Linux file systems allow 255 bytes a name; the rest is left to the suffix of a digest's file."""
 RESERVED = ".opt-store"
-"""The folder store keeps its own files under this name."""
+"""Stores keep files of their own under this name, in the folder of each address that one was opened with."""
 
 
 def check_key(key: str) -> str:
@@ -40,7 +40,7 @@ def _problem(key: str) -> str | None:
         ("it is empty", not key),
         ("it starts or ends with '/', or has '//' in it", "" in segments),
         ("it has '.' or '..' as a name", "." in segments or ".." in segments),
-        (f"{RESERVED!r} is reserved", segments[0] == RESERVED),
+        (f"{RESERVED!r} is reserved", RESERVED in segments),
         (f"it is longer than {MAX_KEY_BYTES} bytes", len(key.encode(errors="replace")) > MAX_KEY_BYTES),
         (
             f"a name is longer than {MAX_SEGMENT_BYTES} bytes",

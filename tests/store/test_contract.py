@@ -17,6 +17,7 @@ from opt_store import (
     Store,
     commit,
     digest_of,
+    open_store,
     stage,
     sweep,
 )
@@ -102,6 +103,12 @@ def test_delete_is_final_and_may_be_repeated(store: Store):
     store.delete("a/b/c")
     assert not store.exists("a/b/c")
     assert list(store.list()) == []
+
+
+def test_what_a_store_inside_another_keeps_of_its_own_is_not_listed(tmp_path: Path):
+    (tmp_path / "inner").mkdir()
+    open_store((tmp_path / "inner").as_uri()).put("a", b"x")
+    assert [info.key for info in open_store(tmp_path.as_uri()).list()] == ["inner/a"]
 
 
 def test_listing_is_in_the_order_of_bytes_and_by_plain_prefix(store: Store):

@@ -26,6 +26,7 @@ def test_what_is_allowed(key: str):
         ("a/../b", "'..'"),
         (".", "'.'"),
         (".opt-store/a", "reserved"),
+        ("a/.opt-store/b", "reserved"),
         ("x" * 241, "240"),
         ("x/" * 450 + "x", str(MAX_KEY_BYTES)),
         ("a\0", "control"),

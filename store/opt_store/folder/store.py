@@ -220,8 +220,7 @@ class FolderStore:
     def _keys(self, folder: Path) -> Iterator[str]:
         for parent, folders, names in os.walk(folder):
             at = Path(parent).relative_to(self._root)
-            if at == Path():
-                folders[:] = [name for name in folders if name != RESERVED]
+            folders[:] = [name for name in folders if name != RESERVED]  # a store inside this one has its own
             yield from ((at / name).as_posix() for name in names)
 
     def _content(self, key: str) -> os.stat_result:

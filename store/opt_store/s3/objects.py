@@ -92,7 +92,7 @@ def listing(wire: Wire, prefix: str) -> Iterator[ObjectInfo]:
         page = _page(wire, query)
         for name, size, etag in page.entries:
             key = name.removeprefix(wire.prefix)
-            if not key.startswith(RESERVED + "/") and not key.endswith("/"):
+            if RESERVED not in key.split("/") and not key.endswith("/"):
                 yield ObjectInfo(key, size, etag)
         if page.next_token is None:
             return
