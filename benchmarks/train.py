@@ -1,4 +1,4 @@
-"""Train step of OPT-125M on the CPU beside transformers (plain loop, Trainer) and, with two workers, accelerate.
+"""Train step of OPT-125M on the CPU beside transformers (plain loop, Trainer); with two workers, accelerate and FSDP2.
 
 Same weights and batches; losses must agree before a speed counts. Each runner is a process of its own,
 warm once; their rounds are interleaved.
@@ -18,7 +18,7 @@ from common import OURS, Case, Measure, case_of, run
 from train_rounds import PLAIN, in_rounds
 
 ALONE = ("ours", "transformers", "transformers Trainer")
-LAYOUTS: dict[str, tuple[str, ...]] = {"FSDP2": ("ours", "accelerate"), "DDP": ("ours", "accelerate"), "TP": ("ours",)}
+LAYOUTS: dict[str, tuple[str, ...]] = {"FSDP2": ("ours", "fully_shard"), "DDP": ("ours", "accelerate"), "TP": ("ours",)}
 THREADS = 2
 TOLERANCE = {"float32": 2e-4, "bfloat16": 3e-2}
 """Largest difference of losses (nats, of about 10.8) in the steps that are compared."""
@@ -85,7 +85,7 @@ def _alone(base: Any, rounds: int, dtype: str, dropout: float, compiled: bool) -
 def _together(base: Any, rounds: int, dtype: str, layout: str) -> list[Case]:
     job = replace(base, dtype=dtype)
     runners = {name: {"job": asdict(job), "runner": name, "layout": layout} for name in LAYOUTS[layout]}
-    results = in_rounds(__file__, runners, {"accelerate": PLAIN}, rounds)
+    results = in_rounds(__file__, runners, dict.fromkeys(LAYOUTS[layout][1:], PLAIN), rounds)
     _same_losses(results, dtype, 0.0)
     note = "" if len(LAYOUTS[layout]) > 1 else "transformers has no tensor-parallel plan for OPT: no peer"
     return _cases(f"2 workers, {layout}, {dtype}", job, results, note)

@@ -1,4 +1,4 @@
-"""Two workers on this machine, one thread each: our layouts, and accelerate's on the same model and weights."""
+"""Two workers on this machine, one thread each: our layouts, and others' on the same weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from train_runners import (
     CLIP,
     Job,
     Result,
+    Step,
     build,
     our_step,
     plan_of,
@@ -60,7 +62,7 @@ def _rank(rank: int, port: int, job: dict[str, Any], runner: str, layout: str, r
     os.environ.update(
         {name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true", OMP_NUM_THREADS="1"
     )
-    result = {"ours": _ours, "accelerate": _accelerate}[runner](Job(**job), rank, layout)
+    result = GANG_RUNNERS[runner](Job(**job), rank, layout)
     if rank == 0:
         results.put(result)
     dist.destroy_process_group()
@@ -76,30 +78,65 @@ def _ours(job: Job, rank: int, layout: str) -> Result:
     return timed_steps(job, our_step(job, plan, worker))
 
 
-def _accelerate(job: Job, rank: int, layout: str) -> Result:
-    from accelerate import Accelerator, FullyShardedDataParallelPlugin
+def _accelerate(job: Job, rank: int, _layout: str) -> Result:
+    """accelerate's DDP. Its FSDP plugin is for accelerators: on processors it is passed over, and DDP runs instead."""
+    from accelerate import Accelerator
 
-    plugin = None
-    if layout == "FSDP2":
-        policy = {"auto_wrap_policy": "transformer_based_wrap", "transformer_cls_names_to_wrap": ["OPTDecoderLayer"]}
-        plugin = FullyShardedDataParallelPlugin(fsdp_version=2, reshard_after_forward=True, **policy)
-    precision = "bf16" if job.dtype == "bfloat16" else "no"
-    accelerator = Accelerator(cpu=True, mixed_precision=precision, fsdp_plugin=plugin)
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if job.dtype == "bfloat16" else "no")
     model = their_model(job)
     model, adam = accelerator.prepare(model, their_adam(model))
+
+    def passes(block: Tensor) -> Tensor:
+        with accelerator.autocast():
+            loss = _loss(model, block)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), CLIP)
+        return loss
+
+    return timed_steps(job, _their_step(job, rank, passes, adam))
+
+
+def _fully_shard(job: Job, rank: int, _layout: str) -> Result:
+    """torch's FSDP2 over transformers' model, divided as accelerate would: blocks, and the rest."""
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    model = their_model(job)
+    short = torch.bfloat16 if job.dtype == "bfloat16" else None
+    for part in (*model.model.decoder.layers, model):
+        fully_shard(part, mp_policy=MixedPrecisionPolicy(param_dtype=short, reduce_dtype=torch.float32))
+    for part in model.modules():
+        if isinstance(part, FSDPModule):
+            part.set_force_sum_reduction_for_comms(True)  # gloo has no average
+
+    def passes(block: Tensor) -> Tensor:
+        loss = _loss(model, block)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        return loss
+
+    return timed_steps(job, _their_step(job, rank, passes, their_adam(model)))
+
+
+def _loss(model: Any, block: Tensor) -> Tensor:
+    found: Tensor = model(input_ids=block[:, :-1], labels=block[:, :-1], shift_labels=block[:, 1:].contiguous()).loss
+    return found
+
+
+def _their_step(job: Job, rank: int, passes: Callable[[Tensor], Tensor], adam: torch.optim.Optimizer) -> Step:
     share = slice(rank * job.sequences // WORKERS, (rank + 1) * job.sequences // WORKERS)
 
     def step(number: int) -> float:
-        block = job.batch(number)[share]
-        with accelerator.autocast():
-            loss = model(input_ids=block[:, :-1], labels=block[:, :-1], shift_labels=block[:, 1:].contiguous()).loss
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), CLIP)
+        loss = passes(job.batch(number)[share]).detach()
         adam.step()
         adam.zero_grad()
-        return float(accelerator.reduce(loss.detach(), "mean"))
+        dist.all_reduce(loss)
+        return float(loss) / WORKERS
 
-    return timed_steps(job, step)
+    return step
 
 
-GANG_RUNNERS: dict[str, Callable[[Job, int, str], Result]] = {"ours": _ours, "accelerate": _accelerate}
+GANG_RUNNERS: dict[str, Callable[[Job, int, str], Result]] = {
+    "ours": _ours,
+    "accelerate": _accelerate,
+    "fully_shard": _fully_shard,
+}
