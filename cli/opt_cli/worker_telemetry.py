@@ -1,4 +1,4 @@
-"""The trainer's telemetry with the runtime's idea of a step: heartbeats say how many are done."""
+"""The trainer's telemetry with the runtime's name of the host, and with the faults that a rank shall do to itself."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class WorkerTelemetry:
         faults: WorkerFaults | None = None,
         done: int = 0,
     ) -> None:
-        self._done, self._host, self._send, self._faults = done, host, send, faults
-        self._hub = open_telemetry(config.plan, identity, config.work / "telemetry", heartbeat=self._beat)
+        self._host, self._send, self._faults = host, send, faults
+        self._hub = open_telemetry(config.plan, identity, config.work / "telemetry", heartbeat=self._beat, done=done)
 
     def section(self, name: Section) -> AbstractContextManager[None]:
         """See `Telemetry.section`."""
@@ -50,14 +50,12 @@ class WorkerTelemetry:
 
     def at_step(self, step: int) -> None:
         """See `Telemetry.at_step`."""
-        self._done = step - 1
         self._hub.at_step(step)
         if self._faults is not None:
             self._faults.at_step(step)
 
     def step(self, record: StepRecord) -> None:
         """See `Telemetry.step`."""
-        self._done = record.step
         self._hub.step(record)
 
     def validation(self, step: int, losses: Mapping[str, float]) -> None:
@@ -81,4 +79,4 @@ class WorkerTelemetry:
         self._hub.close()
 
     def _beat(self, found: Heartbeat) -> None:
-        self._send(found.model_copy(update={"host": self._host, "step": self._done}))
+        self._send(found.model_copy(update={"host": self._host}))

@@ -224,7 +224,7 @@ class Telemetry(Protocol):
         """Time a part of the loop; heartbeats say which one a rank is in."""
 
     def at_step(self, step: int) -> None:
-        """Tell the step being worked on, for heartbeats."""
+        """Tell that this step begins, for heartbeats."""
 
     def step(self, record: StepRecord) -> None:
         """Report a finished step."""

@@ -29,6 +29,7 @@ class Heartbeat(Document):
     total_bytes: LongWhole | None = None
     """How far the section has come, where that is known: fetching a checkpoint or shards."""
     step: LongWhole
+    """Steps done; the numbers below are those of this step, and absent where it was done before this process began."""
     time: NonNegative
     """Seconds since the epoch."""
     loss: float | None = None

@@ -70,16 +70,30 @@ def test_heartbeats_tell_section_step_and_numbers(opened):
     hub.at_step(7)
     with hub.section("step"):
         hub.step(record())
+    assert record().step == 7
     with hub.section("save"):
         pass
     hub.step(record(step=8, loss=math.inf))
     told = [(b.section, b.step) for b in beats]
-    assert told[:5] == [("step", 7), ("step", 7), ("init", 7), ("save", 7), ("init", 7)]
+    assert told[:5] == [("step", 6), ("step", 7), ("init", 7), ("save", 7), ("init", 7)]
     assert beats[1].loss == 2.5
     assert beats[1].memory_bytes > 0
     assert (beats[-1].step, beats[-1].loss, beats[-1].loss_finite) == (8, None, False)
     assert [b.sequence for b in beats] == list(range(1, len(beats) + 1))
     assert (beats[0].rank, beats[0].world_size, beats[0].attempt) == (1, 2, 1)
+
+
+def test_a_heartbeat_at_any_moment_has_the_numbers_of_its_own_step(opened):
+    beats = []
+    hub = opened(1, heartbeat=beats.append)
+    hub._memory = lambda: hub._pulse.beat() or 1  # asked for while a step's numbers are put together
+    for step in range(5, 9):
+        hub.at_step(step)
+        with hub.section("step"):
+            hub.step(record(step=step, own_parameter_norm=100.0 + step))
+    told = [(b.step, b.own_parameter_norm) for b in beats]
+    assert {step for step, _ in told} == {4, 5, 6, 7, 8}
+    assert all(norm == (None if step == 4 else 100.0 + step) for step, norm in told)
 
 
 def test_heartbeats_tell_how_far_a_load_has_come_while_it_lasts(opened):

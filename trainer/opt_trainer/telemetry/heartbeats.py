@@ -21,11 +21,12 @@ Send = Callable[[Heartbeat], None]
 class Pulse:
     """Makes heartbeats and sends them; `send` must not wait."""
 
-    def __init__(self, identity: RunIdentity, send: Send, interval_s: float = 1.0) -> None:
+    def __init__(self, identity: RunIdentity, send: Send, done: int = 0, interval_s: float = 1.0) -> None:
         self._identity, self._send = identity, send
         self._host = socket.gethostname()
-        self._sequence, self._step = 0, 0
-        self._newest: StepMetrics | None = None
+        self._sequence = 0
+        self._done: tuple[int, StepMetrics | None] = (done, None)
+        """Steps done and the numbers of the last one, set as one: replicas are held against each other by them."""
         self._bytes: tuple[Section, int, int] | None = None
         self._lock, self._stop = Lock(), Event()
         self.timer = SectionTimer(changed=self.beat)
@@ -33,8 +34,9 @@ class Pulse:
         self._thread.start()
 
     def at_step(self, step: int) -> None:
-        """The step being worked on."""
-        self._step = step
+        """A step begins: all before it are done."""
+        _, newest = self._done
+        self._done = (step - 1, newest if newest and newest.step == step - 1 else None)
 
     def progress(self, done: int, total: int) -> None:
         """Bytes of the current section's work; told with the next heartbeat, forgotten when the section ends."""
@@ -42,7 +44,7 @@ class Pulse:
 
     def note(self, metrics: StepMetrics) -> None:
         """A step is done."""
-        self._step, self._newest = metrics.step, metrics
+        self._done = (metrics.step, metrics)
         self.beat()
 
     def beat(self) -> None:
@@ -62,7 +64,8 @@ class Pulse:
 
     def _heartbeat(self) -> Heartbeat:
         section, seconds = self.timer.current
-        known: dict[str, object] = numbers_of(self._newest) if self._newest else {}
+        done, newest = self._done
+        known: dict[str, object] = numbers_of(newest) if newest else {}
         if self._bytes is not None and self._bytes[0] == section:
             known |= {"done_bytes": self._bytes[1], "total_bytes": self._bytes[2]}
         return Heartbeat.model_validate(
@@ -76,7 +79,7 @@ class Pulse:
                 "sequence": self._sequence,
                 "section": section,
                 "section_seconds": seconds,
-                "step": self._step,
+                "step": done,
                 "time": time.time(),
                 **known,
             }

@@ -75,6 +75,7 @@ def open_telemetry(
     folder: Path,
     *,
     heartbeat: Send | None = None,
+    done: int = 0,
     metrics_port: int | None = None,
     metrics_address: str = "0.0.0.0",  # noqa: S104 - in a pod, whoever scrapes comes from outside
     stream: TextIO | None = None,
@@ -88,6 +89,7 @@ def open_telemetry(
         identity: Who trains.
         folder: For files.
         heartbeat: Takes heartbeats; must not wait. None to send none.
+        done: Steps done when it begins, as far as known.
         metrics_port: Of this rank's Prometheus endpoint; None for no endpoint.
         metrics_address: That the endpoint listens on.
         stream: Terminal or log; standard error when absent.
@@ -99,7 +101,7 @@ def open_telemetry(
         out = stream or sys.stderr
         line = LiveLine if out.isatty() else LogLines
         sinks += [TensorBoard(folder / "tensorboard"), line(identity, plan.recipe.total_steps, out)]
-    pulse = Pulse(identity, heartbeat or _nowhere)
+    pulse = Pulse(identity, heartbeat or _nowhere, done)
     return TelemetryHub(costs_of(plan, torch.get_num_threads()), pulse, sinks, _memory_of(plan.layout.device))
 
 
