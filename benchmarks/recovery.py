@@ -131,7 +131,7 @@ def kill_rank(wish: Wish) -> list[Case]:
             try:
                 found[kind].add(peer(wish, kind, wish.peers // wish.rounds))
             except RuntimeError as problem:
-                problems[kind] = str(problem)[:200]
+                problems[kind] = str(problem).partition(":")[0].removeprefix(f"{kind} ")
     measured = {kind: f for kind, f in found.items() if f.seconds}
     counts = ", ".join(f"{kind} {len(f.seconds)}" for kind, f in measured.items() if kind != OURS)
     note = "; ".join([f"faults of peers: {counts}", *(f"{kind} {words}" for kind, words in problems.items())])

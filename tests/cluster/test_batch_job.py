@@ -1,4 +1,4 @@
-"""`examples/batch.yaml` on real nodes: a Job answers a JSONL of requests from what a store holds."""
+"""`examples/batch/job.yaml` on real nodes: a Job answers a JSONL of requests from what a store holds."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from support.pod_run import SECRET, give_images
 from support.served_models import write_model
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
-EXAMPLE = Path(__file__).parents[2] / "examples" / "batch.yaml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "batch" / "job.yaml"
 PATHS = {"ConfigMap": "/api/v1/namespaces/{}/configmaps", "Job": "/apis/batch/v1/namespaces/{}/jobs"}
 
 

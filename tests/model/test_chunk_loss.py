@@ -26,7 +26,7 @@ WAYS = {"divided": divided(None), "whole": whole, "fused": uncompiled}
 def test_loss_and_gradient_are_the_plain_ones(way: str, dtype: torch.dtype, apart: float) -> None:
     torch.manual_seed(0)
     logits, targets = (5 * torch.randn(7, 40)).to(dtype), torch.randint(40, (7,))
-    plain = logits.float().requires_grad_()
+    plain = logits.float().clone().requires_grad_()
     expected = cross_entropy(plain, targets, reduction="sum")
     expected.backward()  # type: ignore[no-untyped-call]
     loss, gradient = WAYS[way](logits.clone(), targets, SCALE)
