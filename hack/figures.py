@@ -27,7 +27,11 @@ CHOSEN: tuple[tuple[str, str, str], ...] = (
     ("dataprep", "encode with OPT's vocabulary", "MB/s/core"),
     ("train", "float32, dropout 0", "tokens/s"),
     ("train", "bfloat16, dropout 0", "tokens/s"),
-    ("checkpoint", "stall per save", "ms"),
+    ("train", "2 workers, DDP, float32", "tokens/s"),
+    ("train", "2 workers, FSDP2, float32", "tokens/s"),
+    ("train_gpu", "OPT-125m, bfloat16, compiled, NVIDIA H200", "tokens/s"),
+    ("train_gpu", "OPT-1.3b, bfloat16, compiled, NVIDIA H200", "% MFU"),
+    ("checkpoint", "stall per save, 1.50 GB", "ms"),
     ("recovery", "kill-rank p50", "s"),
     ("recovery", "lose-host p95", "s"),
     ("operator", "lost node to next step, spare, p95", "s"),
@@ -100,7 +104,7 @@ def _line(result: Mapping[str, Any] | None, case: str, unit: str) -> Iterable[st
     for found in result["cases"]:
         if (found["case"], found["unit"]) == (case, unit):
             command = f"python benchmarks/{result['benchmark']}.py"
-            yield f"| {case} | {found['ours']:g} {unit} | {peers(found)} | `{command}` |"
+            yield f"| {result['benchmark']}: {case} | {found['ours']:g} {unit} | {peers(found)} | `{command}` |"
 
 
 def replaced(text: str, rows: str) -> str:
