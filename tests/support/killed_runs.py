@@ -15,6 +15,8 @@ from support.recorder import lines_of
 from support.runs import RunFolder
 from support.warm import Job, Warm
 
+WHOLE_RUN_S = 1800.0
+"""Longest that thousands of steps with a save every few take on a slow machine."""
 STEPS_BETWEEN = 60
 """Most steps from the start of an attempt to its end by a kill, about."""
 
@@ -29,7 +31,7 @@ def newest(folder: RunFolder) -> tuple[int, list[str]]:
 def never_stopped(warm: Warm, root: Path, plan: Plan) -> RunFolder:
     """The run that the others are held against."""
     folder = RunFolder(root)
-    assert set(warm.run(folder.gang(plan, attempt=0))) == {0}
+    assert set(warm.run(folder.gang(plan, attempt=0), WHOLE_RUN_S)) == {0}
     return folder
 
 
@@ -47,7 +49,7 @@ def killed_again_and_again(warm: Warm, folder: RunFolder, plan: Plan, kills: int
         allowed = {EXIT_CODES["LostPeer"], -signal.SIGKILL}
         assert codes <= allowed, f"seed {seed}, attempt {attempt}: {reports(jobs)}"
     jobs = folder.gang(plan, kills)
-    assert set(warm.run(jobs)) == {0}, f"seed {seed}: {reports(jobs)}"
+    assert set(warm.run(jobs, WHOLE_RUN_S)) == {0}, f"seed {seed}: {reports(jobs)}"
 
 
 def await_the_moment(job: Job, chance: random.Random) -> None:

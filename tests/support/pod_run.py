@@ -295,8 +295,9 @@ class Watch:
 
 
 def give_images(cluster: Cluster, *roles: str) -> None:
-    """The roles' images with this checkout's code, on every node."""
+    """The roles' images with this checkout's code, on every node; nodes start with the packages of `TRAINING`."""
     for role in roles:
-        archive = role_images.with_code(role)
-        for node in cluster.nodes:
-            images.load(node.machine, archive)
+        packages = [] if role in role_images.TRAINING else role_images.archives([role])
+        for archive in [*packages, role_images.with_code(role)]:
+            for node in cluster.nodes:
+                images.load(node.machine, archive)

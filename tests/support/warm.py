@@ -84,10 +84,10 @@ class Warm:
             self._pids.discard(pid)
         return None if code is None else int(code)
 
-    def run(self, jobs: list[Job]) -> list[int | None]:
+    def run(self, jobs: list[Job], timeout_s: float = DEADLINE_S) -> list[int | None]:
         """Fork a gang and wait for all of it."""
         pids = [self.start(job) for job in jobs]
-        return [self.wait(pid) for pid in pids]
+        return [self.wait(pid, timeout_s) for pid in pids]
 
     def _ask(self, *request: Any) -> Any:
         self._pipe.send(request)
