@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from opt_store import Store, open_store
-
-STORES = ("s3://", "file://")
-STDIN = "-"
+from opt_cli.exported import STORES
+from opt_cli.files import STDIN
+from opt_store import Store, open_object
 
 
 def read(place: str) -> bytes:
@@ -51,7 +50,6 @@ def writing(place: str | None) -> Iterator[IO[str]]:
 
 
 def _object(place: str) -> tuple[Store, str]:
-    folder, _, name = place.rpartition("/")
-    if not name or folder.endswith(":/"):
+    if place.endswith("/") or place.count("/") < 3:
         raise ValueError(f"found {place!r}; allowed is the address of an object, such as s3://bucket/requests.jsonl")
-    return open_store(folder), name
+    return open_object(place)

@@ -18,7 +18,7 @@ from opt_api.documents.manifests import DatasetManifest
 from opt_api.documents.plan import Plan
 from opt_cli.run_result import result_of
 from opt_cli.termination import leave
-from opt_store import StoreError, open_store
+from opt_store import StoreError, open_object, open_store
 
 
 class NotEvaluated(LookupError):  # noqa: N818 - caught by what happened
@@ -37,8 +37,8 @@ def evaluation(plan: Plan, url: str, dataset: str) -> dict[str, Any]:
     if step != last:
         raise NotEvaluated(f"training {plan.name!r}: the newest checkpoint is of step {step}, the last step is {last}")
     losses = found["validationLoss"]
-    folder, _, name = dataset.rpartition("/")
-    manifest = DatasetManifest.from_bytes(open_store(folder).get(name))
+    store, key = open_object(dataset)
+    manifest = DatasetManifest.from_bytes(store.get(key))
     held_out = {
         shard.source for shard in manifest.shards if shard.source and shard.split == "validation" and shard.blocks
     }

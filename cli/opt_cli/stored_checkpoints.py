@@ -9,7 +9,7 @@ from typing import Any
 from opt_api.documents.keys import manifest_key, run_prefix
 from opt_api.documents.manifests import CheckpointManifest, State
 from opt_api.documents.plan import Plan
-from opt_store import NotFound, Store, StoreError, digest_of, open_store
+from opt_store import NotFound, Store, StoreError, digest_of, open_object
 from opt_trainer.checkpoint.catalog import Found, catalog
 from opt_trainer.checkpoint.contents import Contents, open_contents
 from opt_trainer.checkpoint.errors import BadCheckpoint
@@ -115,8 +115,7 @@ def dataset_of(store: Store, run: str, manifest: CheckpointManifest | None, give
     """
     uri = given or plan_of(store, run).data.dataset
     if uri:
-        folder, _, name = uri.rpartition("/")
-        return DatasetPlace(open_store(folder), name)
+        return DatasetPlace(*open_object(uri))
     wanted = manifest.lineage.dataset if manifest else None
     keys = [info.key for info in store.list(DATASETS) if info.key.count("/") == 2 and info.key.endswith(MANIFEST)]
     fitting = [key for key in keys if wanted is None or digest_of(store.get(key)) == wanted]

@@ -85,7 +85,7 @@ class Fused:
         if scale is None:
             return whole(logits_CV, targets_C, None)
         # the factor as a tensor: a number would be compiled in, and the loss scale of float16 changes
-        loss, gradient = self._compiled(logits_CV, targets_C, torch.tensor(scale, device=logits_CV.device))
+        loss, gradient = self._compiled(logits_CV, targets_C, logits_CV.new_full((), scale, dtype=torch.float32))
         return loss, gradient
 
 

@@ -16,7 +16,7 @@ from opt_store.errors import (
     Unavailable,
 )
 from opt_store.interface import ObjectInfo, Progress, Room, Source, Store
-from opt_store.opening import open_store
+from opt_store.opening import open_object, open_store
 from opt_store.publish import commit, stage, sweep
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
@@ -45,6 +45,7 @@ __all__ = [
     "digest_of",
     "digest_of_file",
     "new_buffer",
+    "open_object",
     "open_store",
     "stage",
     "sweep",

@@ -45,6 +45,16 @@ def open_store(
     raise BadEndpoint(f"store URL {url!r}: allowed are 'file:///absolute/folder' and 's3://bucket/prefix'")
 
 
+def open_object(url: str) -> tuple[Store, str]:
+    """Open the store in whose folder an object lies; the key is the last part of `url`.
+
+    Raises:
+        BadEndpoint: See `open_store`.
+    """
+    folder, _, name = url.rpartition("/")
+    return open_store(folder), name
+
+
 def s3_from_environment(environment: Mapping[str, str]) -> S3Settings:
     """Read where the S3 server is, from the variables that Amazon's own tools use.
 

@@ -23,9 +23,7 @@ PATHS = {"ConfigMap": "/api/v1/namespaces/{}/configmaps", "Job": "/apis/batch/v1
 
 def filled(server: S3Server, folder: Path) -> Minio:
     """The store with a model directory."""
-    client = Minio(
-        server.address.removeprefix("http://"), server.access_key, server.secret_key, secure=False
-    )  # fmt: skip
+    client = Minio(server.address.removeprefix("http://"), server.access_key, server.secret_key, secure=False)
     client.make_bucket("opt")
     write_model(folder)
     for file in folder.iterdir():

@@ -16,26 +16,12 @@ from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.torch_computer import TorchComputer
 from opt_serving.engine import Refused, Sampling, Sequence
 from opt_serving.settings import PAGE
-from support.engines import engine_of, run, until_ended
+from support.engines import engine_of, greedy, prompts, run, until_ended
 from support.served_models import POST, SHAPE, write_model
 from support.shapes import OPT_125M
 
 pytestmark = pytest.mark.integration
 NEW = 20
-
-
-def prompts(count: int, longest: int, vocabulary: int, seed: int = 0) -> list[list[int]]:
-    rng = random.Random(seed)
-    return [[2, *(rng.randrange(4, vocabulary) for _ in range(rng.randrange(1, longest)))] for _ in range(count)]
-
-
-@torch.inference_mode()
-def greedy(hf: Any, prompt: list[int], count: int = NEW) -> list[int]:
-    made = hf.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=count, do_sample=False,
-        eos_token_id=None, pad_token_id=1,
-    )  # fmt: skip
-    return made[0, len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("kernels", ["yes", "no"])
@@ -48,7 +34,7 @@ def test_greedy_ids_are_those_of_transformers_on_100_prompts(tmp_path, shape, ke
         sequences = [Sequence(prompt, Sampling(max_tokens=NEW)) for prompt in wanted]
         run(engine, sequences)
     for sequence in sequences:
-        assert sequence.generated == greedy(hf, sequence.prompt)
+        assert sequence.generated == greedy(hf, sequence.prompt, NEW)
         assert sequence.finish == "length"
 
 

@@ -13,7 +13,7 @@ import torch
 
 from opt_api.documents.exit_report import EXIT_CODES, ExitCause, ExitReport
 from opt_api.documents.manifests import Lineage
-from opt_store import StoreError, open_store
+from opt_store import StoreError, open_object
 from opt_trainer.checkpoint.errors import Fenced
 from opt_trainer.checkpoint.fence import hold
 from opt_trainer.checkpoint.job import ExportRequest
@@ -156,11 +156,9 @@ def _wait(life: _Life, saver: CheckpointSaver, *, stopped: bool) -> None:
 
 
 def _dataset(config: WorkerConfig) -> Dataset:
-    folder, _, name = config.dataset.rpartition("/")
+    store, key = open_object(config.dataset)
     after_fault = config.memory_step is not None  # which the store, too, may have had a part in
-    return open_dataset(
-        open_store(folder), name, config.work / "shards", config.plan, config.dataset_digest, again=after_fault
-    )
+    return open_dataset(store, key, config.work / "shards", config.plan, config.dataset_digest, again=after_fault)
 
 
 def _loader(config: WorkerConfig, worker: WorkerModel, dataset: Dataset) -> BlockLoader:
