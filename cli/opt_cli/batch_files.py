@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from opt_cli.exported import STORES
 from opt_cli.files import STDIN
-from opt_store import Store, open_object
+from opt_store import SCHEMES, Store, open_object
 
 
 def read(place: str) -> bytes:
@@ -21,7 +20,7 @@ def read(place: str) -> bytes:
         OSError: There is no such file.
         opt_store.StoreError: There is no such object, or no store.
     """
-    if place.startswith(STORES):
+    if place.startswith(SCHEMES):
         store, key = _object(place)
         return store.get(key)
     return sys.stdin.buffer.read() if place == STDIN else Path(place).read_bytes()
@@ -37,7 +36,7 @@ def writing(place: str | None) -> Iterator[IO[str]]:
     """
     if place is None:
         yield sys.stdout
-    elif place.startswith(STORES):
+    elif place.startswith(SCHEMES):
         store, key = _object(place)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "answers"

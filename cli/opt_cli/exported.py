@@ -9,11 +9,9 @@ from opt_api.documents.keys import checkpoints_prefix, export_prefix, manifest_k
 from opt_cli.stored import stored_run
 from opt_serving.server.running import Find, Weights
 from opt_serving.weights_cache import fetch, listing, revision_of
-from opt_store import NotFound, Store, open_store
+from opt_store import SCHEMES, NotFound, Store, open_store
 
 CONFIG = "config.json"
-STORES = ("s3://", "file://")
-"""How addresses in a store begin."""
 
 
 def finder(source: str, store_url: str | None) -> Find:
@@ -25,7 +23,7 @@ def finder(source: str, store_url: str | None) -> Find:
     folder = Path(source)
     if store_url is None and folder.is_dir() and ((folder / CONFIG).is_file() or not Path("runs", source).is_dir()):
         return _folder_finder(folder)
-    if source.startswith(STORES):
+    if source.startswith(SCHEMES):
         store = open_store(source)
         return _store_finder(store, lambda: "", source)
     return run_finder(stored_run(source, store_url), source)

@@ -16,11 +16,12 @@ from opt_store.errors import (
     Unavailable,
 )
 from opt_store.interface import ObjectInfo, Progress, Room, Source, Store
-from opt_store.opening import open_object, open_store
+from opt_store.opening import SCHEMES, open_object, open_store
 from opt_store.publish import commit, stage, sweep
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
 __all__ = [
+    "SCHEMES",
     "AccessDenied",
     "BadEndpoint",
     "BadKey",

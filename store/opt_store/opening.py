@@ -14,6 +14,9 @@ from opt_store.s3.credentials import provider_of
 from opt_store.s3.wire import Wire
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
+SCHEMES = ("file://", "s3://")
+"""How addresses in a store begin."""
+
 
 def open_store(
     url: str,
