@@ -32,6 +32,9 @@ class Heartbeat(Document):
     """Steps done; the numbers below are those of this step, and absent where it was done before this process began."""
     time: NonNegative
     """Seconds since the epoch."""
+    collectives: LongWhole | None = None
+    """Collective operations this process has begun, over all its groups: of ranks that wait for each other, the one with
+    the fewest keeps the others waiting."""
     loss: float | None = None
     loss_finite: bool = True
     loss_scale: NonNegative | None = None

@@ -27,6 +27,8 @@ from opt_runtime.core.snapshot import GangSnapshot
 
 SOON_S = 0.1
 """How soon to look again while the evidence is still coming in."""
+STACKS = 16
+"""Ranks whose stacks are collected, at most."""
 
 
 def decide(snapshot: GangSnapshot) -> Decision:
@@ -149,9 +151,15 @@ def _act(snapshot: GangSnapshot, root: Finding, findings: tuple[Finding, ...]) -
         root.cause,
         root.evidence,
         root.hosts,
-        root.ranks if root.cause == "Hang" else (),
+        _stacks_of(root, findings),
         poison_after=max(snapshot.disagreement.step - 2, 0) if snapshot.disagreement else None,
     )
+
+
+def _stacks_of(root: Finding, findings: tuple[Finding, ...]) -> tuple[int, ...]:
+    """Ranks that hang with nobody to say which of them keeps the others waiting."""
+    hung = (rank for f in findings if f.cause == "Hang" for rank in f.ranks)
+    return tuple(sorted(hung))[:STACKS] if root.cause == "Hang" else ()
 
 
 def _scope(root: Finding) -> Scope:

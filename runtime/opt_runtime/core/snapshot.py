@@ -76,6 +76,11 @@ class WorkerView:
         said = self.exit.report.step if self.exit and self.exit.report else 0
         return max(said, self.heartbeat.step if self.heartbeat else 0)
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Steps done, and collectives begun by the process where it says so."""
+        return self.step, (self.heartbeat.collectives if self.heartbeat else None) or 0
+
     def seconds_in_section(self, now: float) -> float:
         """How long it has been there, silence since the last heartbeat included."""
         if self.heartbeat is None:

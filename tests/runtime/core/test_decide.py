@@ -146,6 +146,25 @@ def test_a_hang_is_found_in_every_section(section: str) -> None:
     assert section in found.evidence[0]
 
 
+def test_of_ranks_that_wait_for_each_other_the_one_with_fewer_collectives_hangs() -> None:
+    limit = gang().deadlines["eval"]
+
+    def waiting(*begun: int | None) -> StartAttempt:
+        snapshot = gang()
+        for rank, number in enumerate(begun):
+            word = beat(rank, section="eval", section_seconds=limit + 1, collectives=number)
+            snapshot = with_worker(snapshot, rank, heartbeat=word)
+        return start(snapshot)
+
+    found = waiting(813, 812)
+    assert (found.cause, found.stacks, found.culprits) == ("Hang", (1,), ("h1",))
+    assert found.evidence[0].endswith("it has begun 812 collectives, ranks that wait for it 813")
+    assert waiting(812, 813).culprits == ("h0",)
+    for nobody_knows in (waiting(813, 813), waiting(None, None)):
+        assert nobody_knows.stacks == (0, 1)
+        assert "collectives" not in nobody_knows.evidence[0]
+
+
 def test_a_silent_worker_hangs_too() -> None:
     assert start(with_worker(gang(), 1, heard=NOW - 61)).cause == "Hang"
     assert start(with_worker(gang(), 1, heartbeat=None, started=NOW - 301)).cause == "Hang"

@@ -12,6 +12,7 @@ from threading import Event, Lock, Thread
 from opt_api.documents.heartbeat import Heartbeat
 from opt_api.training.resilience import Section
 from opt_trainer.state import RunIdentity
+from opt_trainer.telemetry.collectives import begun
 from opt_trainer.telemetry.metrics import StepMetrics
 from opt_trainer.telemetry.sections import SectionTimer
 
@@ -81,6 +82,7 @@ class Pulse:
                 "section_seconds": seconds,
                 "step": done,
                 "time": time.time(),
+                "collectives": begun(),
                 **known,
             }
         )
