@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from opt_api.documents.plan import PrecisionPlan
+from opt_api.resolve import resolve
+from opt_api.training.optimisation import LossScale
 from opt_runtime.local.cluster import wait_for
 from support.real_run import STEPS, RealRun, real_run, small_spec
 
@@ -64,11 +67,11 @@ def test_a_rate_that_is_far_too_high_is_lowered_from_a_checkpoint(tmp_path: Path
 
 
 def test_overflows_at_the_loss_scales_floor_are_found_though_no_loss_is_bad(tmp_path: Path, text: str) -> None:
-    spec = small_spec(
-        precision={"compute": "float16", "lossScale": {"initial": 4.0, "floor": 4.0}},
-        resilience=policy(actions=["rollback", "skip-batches"], skipSteps=1),
-    )
-    with real_run(tmp_path, text, "spoil batch at step 50", "spoil batch at step 51", training=spec) as run:
+    spec = small_spec(resilience=policy(actions=["rollback", "skip-batches"], skipSteps=1))
+    scale = LossScale(initial=4.0, window=1000, floor=4.0)
+    half = PrecisionPlan(compute="float16", loss_scale=scale)  # a spec may say so for cuda devices alone
+    plan = resolve(spec).model_copy(update={"precision": half})
+    with real_run(tmp_path, text, "spoil batch at step 50", "spoil batch at step 51", training=plan) as run:
         entries = run.until_finished()
         found = [(e.cause, e.rung, e.to_step) for e in entries if e.rung]
         assert found == [("LossScaleFloor", 1, 50), ("LossScaleFloor", 3, 40)]

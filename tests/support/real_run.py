@@ -94,7 +94,7 @@ def real_run(
     folder: Path,
     dataset: str,
     *faults: str,
-    training: OPTTraining | None = None,
+    training: OPTTraining | Plan | None = None,
     spares: int = 0,
     store: str | None = None,
     environment: Mapping[str, str] | None = None,
@@ -104,7 +104,7 @@ def real_run(
 
     Every step takes at least `pace` seconds, so that faults from outside come near the steps they are ordered for.
     """
-    plan: Plan = resolve(training or small_spec())
+    plan: Plan = training if isinstance(training, Plan) else resolve(training or small_spec())
     directory, local = folder / "run", folder / "store"
     directory.mkdir(parents=True, exist_ok=True)
     local.mkdir(exist_ok=True)

@@ -33,8 +33,8 @@ class Heartbeat(Document):
     time: NonNegative
     """Seconds since the epoch."""
     collectives: LongWhole | None = None
-    """Collective operations this process has begun, over all its groups: of ranks that wait for each other, the one with
-    the fewest keeps the others waiting."""
+    """Collective operations this process has begun: of ranks that wait for each other, the one with the fewest keeps
+    the others waiting."""
     loss: float | None = None
     loss_finite: bool = True
     loss_scale: NonNegative | None = None

@@ -19,7 +19,7 @@ from opt_runtime.messages import AgentReport
 from opt_runtime.wire import JSON, Answer, Request, Routes
 
 LEAD_STEPS = 5
-"""A live change takes effect so many steps after the highest one, so that every rank hears of it in time."""
+"""In a gang that runs, a change takes effect so many steps after the highest one: every rank hears of it in time."""
 LIVE_FIELDS = {
     "optimisation.learningRate": "learningRate",
     "optimisation.clip": "clip",
@@ -67,7 +67,7 @@ def _change(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
             {
                 **values,
                 "sequence": number,
-                "atStep": c.observed.highest_step + LEAD_STEPS,
+                "atStep": _first_step_of_change(c),
                 "reason": wish["reason"],
                 "who": wish.get("who", "unknown"),
                 "time": datetime.now(UTC).isoformat(),
@@ -79,6 +79,14 @@ def _change(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
                summary=f"live change {number} at step {change.at_step}",
                changes=_fields(wish["fields"], before))  # fmt: skip
         return change.wire()
+
+
+def _first_step_of_change(c: Coordinator) -> int:
+    """Ahead of a gang that runs; the first step after a pause for one that does not, from wherever it goes on."""
+    if c.state.phase == "running":
+        return c.observed.highest_step + LEAD_STEPS
+    newest = c.checkpoints.newest_verified()
+    return 1 + (newest["step"] if newest else 0)
 
 
 def _fields(wished: dict[str, Any], before: dict[str, Any]) -> tuple[FieldChange, ...]:

@@ -118,7 +118,12 @@ def _hangs(snapshot: GangSnapshot) -> list[Finding]:
     words = _behind_words(behind, overdue)
     return [
         Finding(
-            "Hang", (_hang_words(snapshot, worker) + words,), (worker.rank,), (worker.host,), snapshot.now, worker.stopped
+            "Hang",
+            (_hang_words(snapshot, worker) + words,),
+            (worker.rank,),
+            (worker.host,),
+            snapshot.now,
+            worker.stopped,
         )
         for worker in stopped or behind
     ]

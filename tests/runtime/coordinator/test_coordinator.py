@@ -202,6 +202,22 @@ def test_an_old_verified_checkpoint_is_no_news_to_a_successor(store: Store) -> N
         assert heir.state.verified_at == first
 
 
+def test_a_change_is_ahead_of_a_gang_that_runs_and_begins_at_once_for_one_that_does_not(store: Store) -> None:
+    change = b'{"fields": {"optimisation.clip": 0.5}, "reason": "try", "who": "me"}'
+
+    def at_step(c: Coordinator) -> int:
+        return int(json.loads(routes_of(c)["POST", "/live-change"](Request({}, change))[2])["atStep"])
+
+    with coordinator(store) as c:
+        assert at_step(c) == 1
+        store.put(mark_key(saved(store, 4), "Verified"), b"{}")
+        c.checkpoints.look()
+        assert at_step(c) == 5
+        started(c)
+        say(c, "h0", beat(0, 9))
+        assert at_step(c) == 14
+
+
 def test_status_and_metrics_say_the_same(store: Store) -> None:
     with coordinator(store) as c:
         started(c)

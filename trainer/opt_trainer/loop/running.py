@@ -86,8 +86,8 @@ def after_step(plan: Plan, state: LoopState, step: int, measured: Measured | Non
 
 
 def due_changes(known: Sequence[LiveChange], next_step: int) -> Sequence[LiveChange]:
-    """Those that take effect with `next_step` or should have before; in order, none after one that is not due."""
-    count = next((at for at, change in enumerate(known) if change.at_step > next_step), len(known))
+    """Those that take effect with `next_step` or should have before; one that is due takes those before it along."""
+    count = max((at for at, change in enumerate(known, 1) if change.at_step <= next_step), default=0)
     return known[:count]
 
 

@@ -8,7 +8,7 @@ from torch.distributed.distributed_c10d import _world
 def begun() -> int:
     """Over all process groups, as torch numbers them; 0 where there is none.
 
-    Every rank of a gang takes part in as many of them, since each runs the same program. It only reads counters, so that
-    a heartbeat may ask while the loop hangs.
+    Every rank of a gang takes part in as many of them, since each runs the same program. Only counters are read: a
+    heartbeat may ask while the loop hangs.
     """
     return sum(group._get_sequence_number_for_group() for group in list(_world.pg_map))
