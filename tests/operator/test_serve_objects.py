@@ -23,6 +23,7 @@ CHECKPOINT = ServedCheckpoint(step=7, digest="sha256:" + "7" * 64, uri="s3://buc
 KEYS = {"access": {"apiKeysSecret": "keys", "chatTemplateConfigMap": "chat"}}
 VLLM = {"engine": {"name": "vllm", "device": "cuda", "weights": "bfloat16", "tensorParallel": 2,
                    "devicesPerReplica": 4, "maxSequenceLength": 2048, "kvCacheBytes": 1 << 30}}  # fmt: skip
+HOSTS = {"engine": {**VLLM["engine"], "hostsPerReplica": 2}}
 
 
 def blueprint(name: str = "model", **spec: Any) -> Blueprint:
@@ -36,14 +37,21 @@ def pods(**spec: Any) -> dict[str, dict[str, Any]]:
     revision = Revision("abc", CHECKPOINT)
     judged = gate.job(made, 3, current=CHECKPOINT.digest, loss="2.5", rejected=["sha256:r"], keep=["sha256:k"])
     return {
-        "replica": replicas.deployment(made, revision, 2)["spec"]["template"],
+        "replica": replicas.workload(made, revision, 2)["spec"]["template"],
         "gateway": gateway.deployment(made)["spec"]["template"],
         "gate": judged["spec"]["template"],
     }
 
 
+def group(**spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = replicas.workload(blueprint(**spec), Revision("abc", CHECKPOINT), 2)
+    return found
+
+
 EVERY = [(f"{kind} {name}", found) for name, spec in (("native", KEYS), ("vllm", {**KEYS, **VLLM}))
          for kind, found in pods(**spec).items()]  # fmt: skip
+EVERY += [(role, group(**KEYS, **HOSTS)["spec"]["leaderWorkerTemplate"][role])
+          for role in ("leaderTemplate", "workerTemplate")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "template"), EVERY, ids=[name for name, _ in EVERY])
@@ -70,7 +78,7 @@ def test_a_replica_is_told_what_the_spec_says() -> None:
         **KEYS, modelName="opt/tiny", limits={"maxQueue": 5}, rollout={"drainSeconds": 60},
         pods={"resources": {"cpu": "2500m"}}, engine={"tensorParallel": 2, "devicesPerReplica": 2},
     )  # fmt: skip
-    template = replicas.deployment(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]
+    template = replicas.workload(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]
     (main,) = template["spec"]["containers"]
     told = dict(zip(main["command"][3::2], main["command"][4::2], strict=True))
     assert main["command"][:3] == ["optctl", "serve", CHECKPOINT.uri]
@@ -89,7 +97,7 @@ def test_a_replica_is_told_what_the_spec_says() -> None:
 
 def test_vllm_gets_its_own_words() -> None:
     made = blueprint(**VLLM)
-    spec = replicas.deployment(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]["spec"]
+    spec = replicas.workload(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]["spec"]
     (main,), (fetch,) = spec["containers"], spec["initContainers"]
     assert (main["image"], fetch["image"]) == ("registry/engine:1", "registry/serving:1")
     assert main["command"][:3] == ["vllm", "serve", vllm.FOLDER]
@@ -101,6 +109,41 @@ def test_vllm_gets_its_own_words() -> None:
     assert main["resources"]["limits"]["nvidia.com/gpu"] == "4"
     assert fetch["command"][-2:] == [CHECKPOINT.uri, vllm.FOLDER]
     assert main["lifecycle"]["preStop"]["exec"]["command"][-1] == "30"
+
+
+def test_a_replica_over_hosts_is_a_group_of_pods() -> None:
+    made = group(**KEYS, **HOSTS)
+    assert (made["kind"], made["apiVersion"]) == ("LeaderWorkerSet", "leaderworkerset.x-k8s.io/v1")
+    found = made["spec"]["leaderWorkerTemplate"]
+    assert (made["spec"]["replicas"], found["size"]) == (2, 2)
+    assert found["restartPolicy"] == "RecreateGroupOnPodRestart"
+    roles = [found[kind]["metadata"]["labels"]["opt-operator.io/role"] for kind in ("leaderTemplate", "workerTemplate")]
+    assert roles == ["replica", "worker"]
+    first, other = (found[kind]["spec"]["containers"][0] for kind in ("leaderTemplate", "workerTemplate"))
+    assert other["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert not {"ports", "readinessProbe", "startupProbe", "livenessProbe"} & set(other)
+    assert "--api-key" not in str(other)
+    assert other["command"][-1] == "--headless"
+    place = dict(zip(first["command"][-10::2], first["command"][-9::2], strict=True))
+    assert place == {
+        "--nnodes": "2", "--node-rank": "0", "--master-addr": "$(LWS_LEADER_ADDRESS)", "--master-port": "29501",
+        "--distributed-executor-backend": "mp",
+    }  # fmt: skip
+    told = [part for part in other["command"] if part not in ("--headless", "$(LWS_WORKER_INDEX)")]
+    assert told == ["vllm", "serve", *(p for p in first["command"][first["command"].index(vllm.FOLDER) :] if p != "0")]
+    assert "--pipeline-parallel-size" in told
+    assert "--data-parallel-size" not in told
+
+
+def test_only_hosts_of_replicas_reach_all_ports_of_each_other() -> None:
+    policies = {
+        d["metadata"]["name"]: d["spec"] for d, _ in surroundings(blueprint(**HOSTS)) if d["kind"] == "NetworkPolicy"
+    }
+    for role in ("replica", "worker"):
+        (inward,) = [rule for rule in policies[f"model-serve-{role}"]["ingress"] if "ports" not in rule]
+        selected = [one["podSelector"]["matchLabels"]["opt-operator.io/role"] for one in inward["from"]]
+        assert selected == ["replica", "worker"]
+    assert "model-serve-worker" not in str(surroundings(blueprint(**VLLM)))
 
 
 def test_keys_are_in_no_object() -> None:
@@ -133,7 +176,7 @@ def test_names_fit() -> None:
     made = blueprint("a" * 40)
     revision = Revision(replicas.revision_of(made, CHECKPOINT), CHECKPOINT)
     documents = [
-        replicas.deployment(made, revision, 1), gateway.deployment(made), gateway.routes_map(made, ""),
+        replicas.workload(made, revision, 1), gateway.deployment(made), gateway.routes_map(made, ""),
         gate.job(made, 99_999, current=None, loss=None, rejected=(), keep=()), *(d for d, _ in surroundings(made)),
     ]  # fmt: skip
     assert all(len(document["metadata"]["name"]) <= 63 for document in documents)

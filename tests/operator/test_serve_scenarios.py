@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import pytest
 
 from opt_operator.core.serving.decide import decide
 from opt_operator.core.serving.snapshot import ServeSnapshot
-from support.opmodel.serve_harness import SERVE, Perturbation, Process, play
-from support.opmodel.serve_scenarios import SCENARIOS, end_of, run_of
-from support.opmodel.serve_world import ServeWorld
+from support.opmodel.serve_harness import SERVE, Perturbation, Process, Run, play
+from support.opmodel.serve_scenarios import SCENARIOS, TWO_HOSTS, create, end_of, run_of
+from support.opmodel.serve_world import ServeWorld, fresh
 
 pytestmark = pytest.mark.unit
 ALWAYS_SERVED = ("create", "newer", "quick", "unfit", "erring", "late-error", "other-spec", "pinned", "replica-killed")
@@ -46,3 +47,14 @@ def test_nothing_is_written_when_nothing_happens(name: str) -> None:
     decision = decide(settled(name))
     assert decision.actions == ()
     assert decision.status is None
+
+
+def test_without_leader_worker_sets_in_the_cluster_it_says_so_and_makes_none() -> None:
+    lacking = fresh()
+    lacking.apis = frozenset()
+    world = play(Run(lacking, partial(create, engine=TWO_HOSTS), 30))
+    assert world.api.of("LeaderWorkerSet") == []
+    status = world.api.objects["OPTServe", SERVE.namespace, SERVE.name]["status"]
+    (degraded,) = (c for c in status["conditions"] if c["type"] == "Degraded")
+    assert (degraded["status"], degraded["reason"]) == ("True", "NoLeaderWorkerSet")
+    assert "spec.engine.hostsPerReplica: found 2" in degraded["message"]

@@ -51,6 +51,10 @@ class EngineSpec(Model):
     tensor_parallel: Annotated[Count, Field(le=64)] = 1
     """Devices, or on a CPU processes, that share one copy of the model."""
     devices_per_replica: Annotated[Count, Field(le=64)] = 1
+    """On all its hosts together."""
+    hosts_per_replica: Annotated[Count, Field(le=16)] = 1
+    """Pods that hold one copy of the model together, as a LeaderWorkerSet, which the cluster must have; vllm only. With
+    more than one, pipeline stages are as many as devicesPerReplica is a multiple of tensorParallel."""
     max_sequences: Annotated[Count, Field(le=4096)] = 64
     """Requests decoded together."""
     max_sequence_length: Annotated[Count, Field(le=131072)] | None = None
@@ -71,6 +75,18 @@ class EngineSpec(Model):
             "must equal tensorParallel for the native engine, which holds one copy of the model in a replica",
             "self.name == 'vllm' || self.devicesPerReplica == self.tensorParallel",
             lambda e: e.name == "vllm" or e.devices_per_replica == e.tensor_parallel,
+        ),
+        Rule(
+            "hostsPerReplica",
+            "must divide devicesPerReplica",
+            "self.devicesPerReplica % self.hostsPerReplica == 0",
+            lambda e: e.devices_per_replica % e.hosts_per_replica == 0,
+        ),
+        Rule(
+            "hostsPerReplica",
+            "must be 1 for the native engine, which holds its model on one host",
+            "self.name == 'vllm' || self.hostsPerReplica == 1",
+            lambda e: e.name == "vllm" or e.hosts_per_replica == 1,
         ),
         Rule(
             "weights",

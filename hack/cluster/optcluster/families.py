@@ -86,13 +86,21 @@ FAMILIES = {
             carry_from="sigs.k8s.io/jobset",
             carry=("config/components/crd/bases/*.yaml",),
         ),
+        Family(
+            name="lws",
+            packages=("sigs.k8s.io/lws/cmd",),
+            minutes=3,
+            called={"cmd": "lws"},
+            carry_from="sigs.k8s.io/lws",
+            carry=("config/crd/bases/leaderworkerset.x-k8s.io_*.yaml",),
+        ),
         Family(name="kubeconform", packages=("github.com/yannh/kubeconform/cmd/kubeconform",), minutes=0.2),
     )
 }
 
 CONTROL_PLANE = ("kubernetes", "coredns")
 NODES = ("containerd", "pause")
-EXTRAS = ("kwok", "minio", "helm", "helm3", "kubeconform")
+EXTRAS = ("kwok", "minio", "helm", "helm3", "lws", "kubeconform")
 PEERS = ("jobset",)
 """Controllers that benchmarks compare with; no test needs them."""
 

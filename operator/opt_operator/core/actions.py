@@ -12,7 +12,7 @@ from opt_api.training.status import OPTTrainingStatus
 Object = dict[str, Any]
 Kind = Literal[
     "Pod", "Job", "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "OPTTraining", "PodGroup",
-    "Deployment", "OPTServe",
+    "Deployment", "LeaderWorkerSet", "OPTServe",
 ]  # fmt: skip
 Concern = Literal[
     "opt-workload", "opt-config", "opt-network", "opt-identity", "opt-role", "opt-status", "opt-why", "opt-scale",

@@ -209,9 +209,16 @@ class DeploymentStatus(View):
 class DeploymentView(View):
     """A Deployment."""
 
+    kind: Literal["Deployment", "LeaderWorkerSet"] = "Deployment"
     metadata: Meta
     spec: DeploymentSpec = DeploymentSpec()
     status: DeploymentStatus = DeploymentStatus()
+
+
+class LeaderWorkerSetView(DeploymentView):
+    """A LeaderWorkerSet: as many groups of pods as a Deployment has pods."""
+
+    kind: Literal["Deployment", "LeaderWorkerSet"] = "LeaderWorkerSet"
 
 
 class Taint(View):

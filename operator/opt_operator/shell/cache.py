@@ -14,7 +14,16 @@ from pydantic import ValidationError
 
 from opt_operator.core import names
 from opt_operator.core.snapshot import Key
-from opt_operator.core.views import Child, DeploymentView, JobView, NodeView, PodView, ResourceView, View
+from opt_operator.core.views import (
+    Child,
+    DeploymentView,
+    JobView,
+    LeaderWorkerSetView,
+    NodeView,
+    PodView,
+    ResourceView,
+    View,
+)
 from opt_operator.shell.kube import ApiFault, Kube
 
 RETRY_S, RETRY_LIMIT_S = 0.5, 30.0
@@ -22,10 +31,13 @@ FORBIDDEN_S = 60.0
 GONE_KEPT = 512
 VIEWS: Mapping[str, type[View]] = {
     "Pod": PodView, "Job": JobView, "Node": NodeView, "Deployment": DeploymentView,
+    "LeaderWorkerSet": LeaderWorkerSetView,
     "OPTTraining": ResourceView, "OPTServe": ResourceView,
 }  # fmt: skip
 CHILDREN = ("ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget")
-KINDS = ("OPTTraining", "OPTServe", "Pod", "Job", "Deployment", *CHILDREN, "Node")
+KINDS = ("OPTTraining", "OPTServe", "Pod", "Job", "Deployment", "LeaderWorkerSet", *CHILDREN, "Node")
+OPTIONAL = ("Node", "LeaderWorkerSet")
+"""Kinds that we may not see, or that the cluster may lack."""
 SELECTORS: Mapping[str, str] = {"OPTTraining": "", "OPTServe": "", "Node": ""}
 Name = tuple[str, str]
 Heard = Callable[[str, Any], None]
@@ -171,13 +183,23 @@ class Reflector:
     async def _rest(self, fault: ApiFault) -> None:
         self._failures += 1
         wait = min(RETRY_S * 2 ** min(self._failures, 8), RETRY_LIMIT_S) * random.uniform(0.5, 1.0)
+        known = self.allowed
         if fault.status in (401, 403, 404):
-            self.allowed, wait = False, FORBIDDEN_S if self.kind == "Node" else wait
-            self.synced.set() if self.kind == "Node" else None
+            self.allowed = False
+            wait = self._do_without(fault) if self.kind in OPTIONAL else wait
         if fault.status == 410:
             wait = 0.0
-        log.warning("watch ended", kind=self.kind, namespace=self.namespace, fault=str(fault), again_in_s=wait)
+        if known or self.kind not in OPTIONAL:
+            log.warning("watch ended", kind=self.kind, namespace=self.namespace, fault=str(fault), again_in_s=wait)
         await asyncio.sleep(max(wait, fault.retry_after_s))
+
+    def _do_without(self, fault: ApiFault) -> float:
+        """Nothing waits for what may be missing; what the cluster lacks is gone. Seconds until the next look."""
+        self.synced.set()
+        for item in list(self._store.objects.values()) if fault.status == 404 else ():
+            self._store.drop(item)
+            self._heard(self.kind, item)
+        return FORBIDDEN_S
 
     def _mark(self) -> None:
         self.last_s = asyncio.get_running_loop().time()

@@ -95,7 +95,7 @@ class Gatherer:
             training_status=read_status(OPTTrainingStatus, followed),
             pods=self._cache.of("Pod", key),
             jobs=self._cache.of("Job", key),
-            deployments=self._cache.of("Deployment", key),
+            deployments=(*self._cache.of("Deployment", key), *self._cache.of("LeaderWorkerSet", key)),
             children=tuple(child for kind in CHILDREN for child in self._cache.of(kind, key)),
             nodes=self._nodes(),
             gateways=self._gateways.reports(key),

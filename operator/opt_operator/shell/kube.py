@@ -51,6 +51,7 @@ RESOURCES: Mapping[str, Resource] = {
     "NetworkPolicy": Resource("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Resource("/apis/policy/v1", "poddisruptionbudgets"),
     "Deployment": Resource("/apis/apps/v1", "deployments"),
+    "LeaderWorkerSet": Resource("/apis/leaderworkerset.x-k8s.io/v1", "leaderworkersets"),
     "OPTTraining": Resource("/apis/opt-operator.io/v1alpha1", "opttrainings"),
     "OPTServe": Resource("/apis/opt-operator.io/v1alpha1", "optserves"),
     "Event": Resource("/apis/events.k8s.io/v1", "events"),

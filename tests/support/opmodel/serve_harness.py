@@ -45,6 +45,7 @@ class Process:
         self.cache = Cache(api, [], lambda *_: None)
         writes = Writes(self.cache)
         gatherer = Gatherer(self.cache, world, world, SETTINGS, lambda: world.api.now)
+        gatherer.apis = world.apis
         applier = Applier(api, world, writes, "operator-1", lambda: True)
         self.loop = Reconciler(WorkQueue(), gatherer, applier, writes)
         self.position = 0

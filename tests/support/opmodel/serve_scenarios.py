@@ -12,6 +12,7 @@ from support.opmodel.serve_world import NS, TRAINING, ServeWorld, fresh
 from support.small_spec import SPEC
 
 Script = Callable[[ServeWorld, int], None]
+TWO_HOSTS = {"name": "vllm", "tensorParallel": 2, "devicesPerReplica": 4, "hostsPerReplica": 2}
 
 
 def training() -> dict[str, Any]:
@@ -134,6 +135,15 @@ def flaky_gate(world: ServeWorld, tick: int) -> None:
         world.breakdowns = 1
 
 
+def over_hosts(world: ServeWorld, tick: int) -> None:
+    """Each replica is two pods; it rolls, and one of the two dies alone."""
+    create(world, tick, engine=TWO_HOSTS)
+    if tick == 26:
+        world.publish(20)
+    if tick == 60:
+        world.kill("worker")
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A script, how long it takes to settle, and what must be true then."""
@@ -161,6 +171,7 @@ SCENARIOS: dict[str, Scenario] = {
     "training-gone": Scenario(training_gone, 50, SERVING),
     "delete": Scenario(delete, 45, {"there": False, "replicas": 0, "gateways": 0, "jobs": [], "others": []}),
     "flaky-gate": Scenario(flaky_gate, 60, SERVING),
+    "over-hosts": Scenario(over_hosts, 85, {**ROLLED, "workers": 2, "deployments": [0, 2, 2]}),
 }
 
 
@@ -178,7 +189,7 @@ def end_of(world: ServeWorld) -> dict[str, Any]:
     status = resource.get("status", {}) if resource else {}
     pods = [p for p in api.of("Pod") if world._alive(p)]
     roles = [p["metadata"]["labels"].get("opt-operator.io/role") for p in pods]
-    seen = ("Pod", "Event", "Node", "OPTTraining", "OPTServe", "Job", "Deployment")
+    seen = ("Pod", "Event", "Node", "OPTTraining", "OPTServe", "Job", "Deployment", "LeaderWorkerSet")
     return {
         "there": resource is not None,
         "phase": status.get("phase"),
@@ -186,8 +197,9 @@ def end_of(world: ServeWorld) -> dict[str, Any]:
         "previous": [c["step"] for c in status.get("previous", [])],
         "rejected": [int(d.removeprefix("sha256:"), 16) for d in status.get("rejected", [])],
         "replicas": roles.count("replica"),
+        "workers": roles.count("worker"),
         "gateways": roles.count("gateway"),
         "jobs": [j["metadata"]["name"] for j in api.of("Job")],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in seen),
-        "deployments": sorted((d["spec"]["replicas"]) for d in api.of("Deployment")),
+        "deployments": sorted(d["spec"]["replicas"] for k in ("Deployment", "LeaderWorkerSet") for d in api.of(k)),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from opt_api.documents.gate_report import GatedCheckpoint, GateReport
 from opt_api.documents.serve_routes import ServeRoutes
+from opt_operator.core.serving.names import LEADER_WORKER_SETS
 from opt_operator.core.serving.views import GatewayReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
@@ -54,6 +55,7 @@ class ServeWorld:
     began: dict[str, int] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     gates: int = 0
+    apis: frozenset[str] = frozenset({LEADER_WORKER_SETS})
     _addresses: int = 0
 
     def tick(self) -> None:
@@ -66,6 +68,8 @@ class ServeWorld:
             self._job(job)
         for deployment in self.api.of("Deployment"):
             self._replicate(deployment)
+        for groups in self.api.of("LeaderWorkerSet"):
+            self._group(groups)
         self._ask()
 
     def add_nodes(self, count: int) -> None:
@@ -94,12 +98,37 @@ class ServeWorld:
 
     def _replicate(self, deployment: Object) -> None:
         name, wanted = deployment["metadata"]["name"], deployment["spec"]["replicas"]
-        uid = deployment["metadata"]["uid"]
-        mine = [p for p in self.api.of("Pod") if p["metadata"]["ownerReferences"][0]["uid"] == uid and not _going(p)]
+        mine = self._owned(deployment)
         for number in range(wanted - len(mine)):
             self._pod(f"{name}-{self.clock}-{number}", deployment, deployment["spec"]["template"])
         for pod in mine[: max(len(mine) - wanted, 0)]:
             self.api.remove("Pod", NS, pod["metadata"]["name"], None)
+
+    def _group(self, groups: Object) -> None:
+        """As LeaderWorkerSet does: pods of a group come and go together."""
+        template, name, wanted = (
+            groups["spec"]["leaderWorkerTemplate"],
+            groups["metadata"]["name"],
+            groups["spec"]["replicas"],
+        )
+        mine = {p["metadata"]["name"]: p for p in self._owned(groups)}
+        for index in range(wanted):
+            names = [f"{name}-{index}", *(f"{name}-{index}-{at}" for at in range(1, template["size"]))]
+            there = [n for n in names if n in mine]
+            if there and len(there) < len(names):
+                for broken in there:
+                    self.api.remove("Pod", NS, broken, None)
+            for n in () if there else names:
+                role = "leaderTemplate" if n == names[0] else "workerTemplate"
+                self._pod(n, groups, template[role])
+            for n in names:
+                mine.pop(n, None)
+        for n in mine:
+            self.api.remove("Pod", NS, n, None)
+
+    def _owned(self, owner: Object) -> list[Object]:
+        uid = owner["metadata"]["uid"]
+        return [p for p in self.api.of("Pod") if p["metadata"]["ownerReferences"][0]["uid"] == uid and not _going(p)]
 
     def _notice_lost_nodes(self) -> None:
         unknown = [{"type": "Ready", "status": "Unknown"}]

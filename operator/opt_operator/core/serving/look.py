@@ -59,6 +59,17 @@ def unreachable(case: Case) -> str:
     return ""
 
 
+def lacking(case: Case) -> str:
+    """What the cluster has not, without which no replica can be made; empty if there is nothing."""
+    hosts = case.spec.engine.hosts_per_replica
+    if hosts == 1 or names.LEADER_WORKER_SETS in case.snapshot.apis:
+        return ""
+    return (
+        f"spec.engine.hostsPerReplica: found {hosts}, and the cluster has no {names.LEADER_WORKER_SETS}; "
+        "install LeaderWorkerSet, or set it to 1"
+    )
+
+
 def _wished(case: Case, gate: GateStatus, wish: str) -> Update:
     """Another source: what was learnt of the one before does not count, unless it is kept ready."""
     fresh = FollowStatus(wish=wish, noticed=_newest(case))

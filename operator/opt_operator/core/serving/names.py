@@ -7,12 +7,15 @@ from typing import Literal
 from opt_api.base import GROUP
 from opt_operator.core import names
 
-Role = Literal["replica", "gateway", "gate"]
+Role = Literal["replica", "worker", "gateway", "gate"]
+"""A worker is a host of a replica beside its first, which is the replica to everyone else."""
 SERVE, ROLE, ATTEMPT = names.SERVE, names.ROLE, names.ATTEMPT
 REVISION = f"{GROUP}/revision"
 STEP = f"{GROUP}/step"
 TEMPLATE = f"{GROUP}/template"
 """Annotation: digest of what was applied, so that a difference is seen without comparing defaults."""
+LEADER_WORKER_SETS = "leaderworkerset.x-k8s.io"
+"""API group of LeaderWorkerSet (KEP-1 of kubernetes-sigs/lws)."""
 ROUTES = f"{GROUP}/routes"
 """Annotation of each gateway: the `ServeRoutes` it goes by. The kubelet shows it in a file within a second or two."""
 ROUTES_KEY = "routes.json"
@@ -25,7 +28,7 @@ def labels(serve: str, role: Role, **more: str) -> dict[str, str]:
 
 
 def replicas(serve: str, revision: str) -> str:
-    """Deployment of one revision."""
+    """Deployment or LeaderWorkerSet of one revision."""
     return f"{serve}-{revision}"
 
 

@@ -15,7 +15,7 @@ from opt_operator.core.serving.builders import gate, gateway, replicas
 from opt_operator.core.serving.builders.common import Revision
 from opt_operator.core.serving.builders.surroundings import surroundings
 from opt_operator.core.serving.case import Case
-from opt_operator.core.serving.look import unreachable
+from opt_operator.core.serving.look import lacking, unreachable
 from opt_operator.core.serving.rollout import Split, sizes, weights
 from opt_operator.core.views import PodView
 
@@ -101,20 +101,22 @@ def _deployments(case: Case) -> list[Action]:
         name = names.replicas(case.made.parent.name, revision)
         found = case.snapshot.deployment(name)
         if found is None and _may_be_made(case, revision):
-            document = replicas.deployment(case.made, Revision(revision, known[revision]), count)
+            document = replicas.workload(case.made, Revision(revision, known[revision]), count)
             made.append(Create(document))
         elif found is not None and found.spec.replicas != count:
-            made.append(Apply(replicas.scaled(case.made.parent.namespace, name, count), "opt-scale"))
+            made.append(Apply(replicas.scaled(found.kind, case.made.parent.namespace, name, count), "opt-scale"))
     for found in case.snapshot.deployments:
         revision = found.metadata.labels.get(names.REVISION, "")
         if revision and revision not in wanted and found.metadata.deletion_timestamp is None:
-            made.append(Delete("Deployment", found.metadata.name, found.metadata.uid, why="no longer kept"))
+            made.append(Delete(found.kind, found.metadata.name, found.metadata.uid, why="no longer kept"))
     return made
 
 
 def _may_be_made(case: Case, revision: str) -> bool:
     """A Deployment is only made as its name says; one of an older specification that somebody deleted stays away."""
     known = _known(case)[revision]
+    if lacking(case):
+        return False
     return known.uri is not None and case.revision(known) == revision
 
 

@@ -32,7 +32,7 @@ class ServeSnapshot:
         followed: The training named as its source; None where there is none of that name, or the source is a URI.
         training: The same, checked.
         training_status: What was written of it.
-        pods, jobs, deployments, children: What carries our labels.
+        pods, jobs, deployments, children: What carries our labels; LeaderWorkerSets are among the deployments.
         nodes: All nodes by name; None where we may not see them.
         gateways: The newest word of each gateway by pod, without old ones.
         apis: API groups that the cluster has.

@@ -10,7 +10,7 @@ from opt_operator.core.conditions import Said, Type, moved, said
 from opt_operator.core.serving import names
 from opt_operator.core.serving.builders.gateway import PORT
 from opt_operator.core.serving.case import Case, Update
-from opt_operator.core.serving.look import unreachable
+from opt_operator.core.serving.look import lacking, unreachable
 from opt_operator.core.serving.phases import allowed
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.symptoms import POLICY
@@ -124,6 +124,8 @@ def _degraded(case: Case) -> Said:
     if case.spec.engine.name == "vllm" and not case.made.engine_image:
         words = "spec.pods.image: found none, and the operator was given no image of vLLM; name one"
         return said(holds=True, reason="NoImage", message=words)
+    if problem := lacking(case):
+        return said(holds=True, reason="NoLeaderWorkerSet", message=problem)
     for pod in (*snapshot.gateway_pods, *snapshot.replicas, *(p for p in snapshot.pods if p.role == "gate")):
         if trouble := _trouble(pod):
             return said(holds=True, reason=trouble[0], message=f"pod {pod.metadata.name}: {trouble[1]}")

@@ -56,9 +56,10 @@ class Revision:
 
 
 def replica_amounts(made: Blueprint) -> Amounts:
-    """What a replica asks for: the spec's amounts and its accelerators."""
+    """What a pod of a replica asks for: the spec's amounts and its accelerators."""
     r, engine = made.spec.pods.resources, made.spec.engine
-    extended = ((made.spec.pods.accelerator, str(engine.devices_per_replica)),) if engine.device != "cpu" else ()
+    devices = engine.devices_per_replica // engine.hosts_per_replica
+    extended = ((made.spec.pods.accelerator, str(devices)),) if engine.device != "cpu" else ()
     return Amounts(r.cpu, r.memory, r.ephemeral_storage, r.shared_memory, extended)
 
 

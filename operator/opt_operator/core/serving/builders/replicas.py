@@ -1,13 +1,14 @@
-"""The Deployment of one revision: one checkpoint, served in one way."""
+"""What keeps the pods of one revision (one checkpoint, served in one way): a Deployment, or a LeaderWorkerSet."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from opt_api.canonical import canonical_json, digest
 from opt_api.quantity import parse_quantity
 from opt_api.serving.status import ServedCheckpoint
-from opt_operator.core.actions import Object
+from opt_operator.core.actions import Kind, Object
 from opt_operator.core.builders.common import container, env
 from opt_operator.core.builders.storage import store_env
 from opt_operator.core.serving import names
@@ -28,45 +29,69 @@ STARTUP_S = 1800
 LEAVE_S = 10
 """Beyond the drain, before the kubelet kills."""
 REVISION_CHARS = 10
+API_VERSIONS: Mapping[Kind, str] = {
+    "Deployment": "apps/v1", "LeaderWorkerSet": f"{names.LEADER_WORKER_SETS}/v1",
+}  # fmt: skip
 
 
 def revision_of(made: Blueprint, checkpoint: ServedCheckpoint) -> str:
     """Name of a checkpoint together with how it is served: the digest of its pods' template."""
     nameless = Revision("", checkpoint)
-    return digest(canonical_json(_template(made, nameless))).removeprefix("sha256:")[:REVISION_CHARS]
+    first = _template(made, nameless)
+    whole = first if made.spec.engine.hosts_per_replica == 1 else _group(made, nameless)
+    return digest(canonical_json(whole)).removeprefix("sha256:")[:REVISION_CHARS]
 
 
-def deployment(made: Blueprint, revision: Revision, count: int) -> Object:
-    """The Deployment; its name says the revision, so that it never changes but in size."""
+def workload(made: Blueprint, revision: Revision, count: int) -> Object:
+    """The object that keeps the pods; its name says the revision, so that it never changes but in size."""
     labels = _labels(made, revision)
+    if made.spec.engine.hosts_per_replica == 1:
+        kind: Kind = "Deployment"
+        pods: Object = {
+            "revisionHistoryLimit": 0, "selector": {"matchLabels": labels}, "template": _template(made, revision),
+        }  # fmt: skip
+    else:
+        kind, pods = "LeaderWorkerSet", {"leaderWorkerTemplate": _group(made, revision)}
     return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "apiVersion": API_VERSIONS[kind],
+        "kind": kind,
         "metadata": made.parent.metadata(names.replicas(made.parent.name, revision.name), labels),
-        "spec": {
-            "replicas": count,
-            "revisionHistoryLimit": 0,
-            "selector": {"matchLabels": labels},
-            "template": _template(made, revision),
-        },
+        "spec": {"replicas": count, **pods},
     }
 
 
-def scaled(namespace: str, name: str, count: int) -> Object:
+def scaled(kind: Kind, namespace: str, name: str, count: int) -> Object:
     """Another size."""
     metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": count}}
+    return {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, "spec": {"replicas": count}}
 
 
-def _labels(made: Blueprint, revision: Revision) -> dict[str, str]:
-    return names.labels(made.parent.name, "replica", **{names.REVISION: revision.name})
+def _labels(made: Blueprint, revision: Revision, role: names.Role = "replica") -> dict[str, str]:
+    return names.labels(made.parent.name, role, **{names.REVISION: revision.name})
 
 
 def _template(made: Blueprint, revision: Revision) -> Object:
+    return {"metadata": {"labels": _pod_labels(made, revision, "replica")}, "spec": _pod(made, revision)}
+
+
+def _pod_labels(made: Blueprint, revision: Revision, role: names.Role) -> dict[str, str]:
     step = revision.checkpoint.step
     marks = {names.STEP: str(step)} if step is not None else {}
-    labels = {**made.parent.pods.labels, **marks, **_labels(made, revision)}
-    return {"metadata": {"labels": labels}, "spec": _pod(made, revision)}
+    return {**made.parent.pods.labels, **marks, **_labels(made, revision, role)}
+
+
+def _group(made: Blueprint, revision: Revision) -> Object:
+    """Hosts of one replica: they come and go together, since none holds a whole model."""
+    shared = {name: part for name, part in _shared(made).items() if name in ("env", "volumeMounts", "resources")}
+    follower = pod(
+        made, [vllm.follower(made, **shared)], replica_amounts(made), initContainers=[vllm.fetch(made, revision)]
+    )
+    return {
+        "size": made.spec.engine.hosts_per_replica,
+        "restartPolicy": "RecreateGroupOnPodRestart",
+        "leaderTemplate": _template(made, revision),
+        "workerTemplate": {"metadata": {"labels": _pod_labels(made, revision, "worker")}, "spec": follower},
+    }
 
 
 def _pod(made: Blueprint, revision: Revision) -> Object:

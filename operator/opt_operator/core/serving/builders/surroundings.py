@@ -8,6 +8,8 @@ from opt_operator.core.serving import names
 from opt_operator.core.serving.builders import gateway, replicas
 from opt_operator.core.serving.builders.common import Blueprint
 
+HOSTS: tuple[names.Role, ...] = ("replica", "worker")
+
 
 def surroundings(made: Blueprint) -> list[tuple[Object, Concern]]:
     """All of them."""
@@ -58,11 +60,23 @@ def _policies(made: Blueprint) -> list[Object]:
     anyone: Object = {"ports": [_port(gateway.PORT)]}
     cluster = {"from": [{"namespaceSelector": {}}], "ports": [_port(gateway.ADMIN_PORT)]}
     onward = {"to": to["replica"], "ports": [_port(replicas.PORT)]}
-    from_gateways = {"from": to["gateway"], "ports": [_port(replicas.PORT)]}
-    return [
+    from_gateways: Object = {"from": to["gateway"], "ports": [_port(replicas.PORT)]}
+    listed = [
         _policy(made, "gateway", [anyone, cluster], [onward, dns_egress()]),
-        _policy(made, "replica", [from_gateways], [dns_egress(), *store]),
         _policy(made, "gate", [], [dns_egress(), *store]),
+    ]
+    if made.spec.engine.hosts_per_replica > 1:
+        return [*listed, *_between_hosts(made, from_gateways, store)]
+    return [*listed, _policy(made, "replica", [from_gateways], [dns_egress(), *store])]
+
+
+def _between_hosts(made: Blueprint, from_gateways: Object, store: list[Object]) -> list[Object]:
+    """Hosts of replicas speak with each other, on ports that they agree on."""
+    peers = [{"podSelector": {"matchLabels": names.labels(made.parent.name, role)}} for role in HOSTS]
+    inward, outward = {"from": peers}, [{"to": peers}, dns_egress(), *store]
+    return [
+        _policy(made, "replica", [from_gateways, inward], outward),
+        _policy(made, "worker", [inward], outward),
     ]
 
 

@@ -10,7 +10,7 @@ from opt_operator.core.builders.storage import store_env
 from opt_operator.core.serving.builders.common import KEYS, Blueprint, Revision, mounts, replica_amounts
 
 FOLDER = "/tmp/model"  # noqa: S108 - an emptyDir of the pod's own
-PORT = 8000
+PORT, MASTER_PORT = 8000, 29501
 KEYS_SCRIPT = f'exec vllm serve --api-key $(cat {KEYS}/keys) "$@"'
 """vLLM takes its keys as arguments; they are read in the container, so that no object names one."""
 WAIT_SCRIPT = """
@@ -41,21 +41,45 @@ def engine(made: Blueprint, revision: Revision, **shared: Any) -> Object:
     command = ["sh", "-c", KEYS_SCRIPT, "vllm"] if secret else ["vllm", "serve"]
     drain = str(made.spec.rollout.drain_seconds)
     wait = {"preStop": {"exec": {"command": ["python3", "-c", WAIT_SCRIPT, drain]}}}
+    whole = [*command, *arguments(made), *_place(made, "0")]
+    return _container(made, whole, shared, lifecycle=wait)
+
+
+def follower(made: Blueprint, **shared: Any) -> Object:
+    """What runs on every host of a replica but its first: no server, the first one's orders."""
+    whole = ["vllm", "serve", *arguments(made), *_place(made, "$(LWS_WORKER_INDEX)"), "--headless"]
+    return _container(made, whole, shared)
+
+
+def _container(made: Blueprint, command: list[str], shared: dict[str, Any], **more: Any) -> Object:
     caches = {"VLLM_CACHE_ROOT": "/tmp/vllm", "XDG_CACHE_HOME": "/tmp/cache", "HF_HUB_OFFLINE": "1"}  # noqa: S108
     shared["env"] = [*shared["env"], *({"name": name, "value": value} for name, value in caches.items())]
-    return container("main", made.engine_image, made.parent, [*command, *arguments(made)], lifecycle=wait, **shared)
+    return container("main", made.engine_image, made.parent, command, **more, **shared)
+
+
+def _place(made: Blueprint, rank: str) -> list[str]:
+    """Where a host stands among its replica's; LeaderWorkerSet sets the variables, the kubelet fills them in."""
+    hosts = made.spec.engine.hosts_per_replica
+    if hosts == 1:
+        return []
+    found = {
+        "--nnodes": str(hosts), "--node-rank": rank, "--master-addr": "$(LWS_LEADER_ADDRESS)",
+        "--master-port": str(MASTER_PORT), "--distributed-executor-backend": "mp",
+    }  # fmt: skip
+    return [part for item in found.items() for part in item]
 
 
 def arguments(made: Blueprint) -> list[str]:
     """VLLM's names for what the spec says."""
     e = made.spec.engine
+    copies = "--data-parallel-size" if e.hosts_per_replica == 1 else "--pipeline-parallel-size"
     values = {
         "--served-model-name": made.model_name,
         "--host": "0.0.0.0",  # noqa: S104 - a pod's own address
         "--port": PORT,
         "--dtype": e.weights,
         "--tensor-parallel-size": e.tensor_parallel,
-        "--data-parallel-size": e.devices_per_replica // e.tensor_parallel,
+        copies: e.devices_per_replica // e.tensor_parallel,
         "--max-num-seqs": e.max_sequences,
         "--max-num-batched-tokens": max(e.prefill_chunk_tokens, e.max_sequences),
         "--max-model-len": e.max_sequence_length,
