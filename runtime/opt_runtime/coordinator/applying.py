@@ -54,9 +54,9 @@ class Applier:
         """Take a reporting host into the ledger, as far as it has come; why it is refused, or nothing."""
         c = self._c
         known = c.state.ledger.entries.get(report.hardware)
+        _, refused = c.state.ledger.admit(report.hardware, report.host)  # before its name is known, if it is a new one
         if known is None or report.host not in known.names:
             c.record("HostSeen", hardware=report.hardware, host=report.host)
-        _, refused = c.state.ledger.admit(report.hardware, report.host)
         if refused:
             log.warning("a host is refused", host=report.host, reason=refused)
             return refused

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from opt_api.documents.keys import checkpoint_prefix, manifest_key, mark_key
 from opt_api.documents.manifests import CheckpointManifest, Lineage
@@ -126,7 +127,10 @@ def test_a_condemned_machine_is_sent_away_under_any_name(store: Store) -> None:
     with coordinator(store) as c:
         say(c, "h0")
         c.record("HostMarked", hardware="m-h0", host_event="Condemned", reason="ECC errors")
-        assert say(c, "other", hardware="m-h0").state == "leave"
+        with capture_logs() as lines:
+            assert say(c, "other", hardware="m-h0").state == "leave"
+        (refused,) = (line["reason"] for line in lines if line["event"] == "a host is refused")
+        assert refused == "machine m-h0 is Quarantined under the new name 'other' (before: h0): ECC errors"
 
 
 def test_a_pardoned_machine_is_taken_in_again_and_checked(store: Store) -> None:
