@@ -11,4 +11,5 @@ def begun() -> int:
     Every rank of a gang takes part in as many of them, since each runs the same program. Only counters are read: a
     heartbeat may ask while the loop hangs.
     """
-    return sum(group._get_sequence_number_for_group() for group in list(_world.pg_map))
+    groups = list(_world.pg_map)
+    return sum(group._get_sequence_number_for_group() for group in groups)  # type: ignore[attr-defined] - torch's stubs
