@@ -12,4 +12,4 @@ def begun() -> int:
     heartbeat may ask while the loop hangs.
     """
     groups = list(_world.pg_map)
-    return sum(group._get_sequence_number_for_group() for group in groups)  # type: ignore[attr-defined] - torch's stubs
+    return sum(group._get_sequence_number_for_group() for group in groups)  # type: ignore[attr-defined]
