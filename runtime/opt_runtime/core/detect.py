@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from opt_api.documents.logbook import Cause
 from opt_runtime.core.causes import TRAITS, cause_of_exit
+from opt_runtime.core.patience import PARTNER_PATIENCE_S
 from opt_runtime.core.snapshot import GangSnapshot, WorkerView
 
 SETTLE_S = 0.5
@@ -76,7 +77,8 @@ def _peers_word(snapshot: GangSnapshot, name: str) -> str:
 def _waiting(snapshot: GangSnapshot, worker: WorkerView) -> bool:
     """Whether it has been in its section far longer than ever, though not so long that it counts as hung by itself."""
     usual = snapshot.usual.get(worker.section)
-    return usual is not None and worker.seconds_in_section(snapshot.now) > max(usual, snapshot.silence)
+    least = snapshot.silence + PARTNER_PATIENCE_S
+    return usual is not None and worker.seconds_in_section(snapshot.now) > max(usual, least)
 
 
 def _exits(snapshot: GangSnapshot) -> list[Finding]:

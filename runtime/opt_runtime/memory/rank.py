@@ -9,14 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from opt_runtime.core.patience import PARTNER_PATIENCE_S
 from opt_runtime.memory.slots import Buffer, SlotFile, SlotInfo, shared
 
-PARTNER_PATIENCE_S = 0.5
-"""A partner that does not take a copy for so long is given up for this step; recovery may then redo more.
-
-Well below the coordinator's `SILENCE_S`: where only an agent stands still, its peers must go on before they count as
-witnesses that its host is lost.
-"""
 NO_PARTNER = 2**63 - 1
 LOOP = "loop"
 """Part that every share has: what is no tensor."""

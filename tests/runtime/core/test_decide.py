@@ -10,6 +10,7 @@ from opt_runtime.core.actions import Action, Complete, MarkHost, Note, Pause, Re
 from opt_runtime.core.budget import Failure
 from opt_runtime.core.decide import decide
 from opt_runtime.core.divergence import CheckpointView
+from opt_runtime.core.patience import PARTNER_PATIENCE_S
 from opt_runtime.core.readings import Trigger
 from opt_runtime.core.snapshot import DivergenceView, GangSnapshot
 from support.gang_views import NOW, beat, ended, gang, with_host, with_worker, without_host
@@ -271,9 +272,11 @@ def test_no_good_checkpoint_asks_for_a_human() -> None:
 
 def test_peers_that_wait_far_longer_than_ever_confirm_a_silent_host() -> None:
     silent = with_host(gang(usual={"step": 0.5}), "h1", heard=NOW - 5)
-    waiting = with_worker(silent, 0, heartbeat=beat(0, section_seconds=3.0))
+    patience = silent.silence + PARTNER_PATIENCE_S
+    waiting = with_worker(silent, 0, heartbeat=beat(0, section_seconds=patience + 0.5))
     assert start(waiting).cause == "HostLost"
-    assert decide(with_worker(silent, 0, heartbeat=beat(0, section_seconds=0.2))).actions == ()
+    for_its_partner = beat(0, section_seconds=PARTNER_PATIENCE_S)
+    assert decide(with_worker(silent, 0, heartbeat=for_its_partner)).actions == ()
 
 
 def test_the_last_checkpoint_proves_what_a_silent_host_cannot_say() -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from opt_runtime.coordinator.settings import SILENCE_S
 from opt_runtime.memory import rank as module
 from opt_runtime.memory.rank import LOOP, NO_PARTNER, Acks, RankMemory, Tell, Whose
 from opt_runtime.memory.slots import SlotFile
@@ -44,10 +43,6 @@ def host() -> Iterator[Host]:
 
 def whole(parts) -> dict[str, bytes]:
     return {name: bytes(part) for name, part in parts.items()}
-
-
-def test_who_waits_for_a_partner_goes_on_before_it_counts_as_standing_still() -> None:
-    assert module.PARTNER_PATIENCE_S <= SILENCE_S / 2
 
 
 def test_what_was_published_is_loaded_by_the_next_worker(host: Host) -> None:
