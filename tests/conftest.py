@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # what a machine is busy with says nothing of the code
 
 TIERS = ("unit", "integration", "cluster", "long", "gpu")
 BY_MAKE = {"long": "make test-long", "gpu": "make test-gpu"}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opt_api.documents.faults import FaultPlan, PlannedFault
-from opt_api.documents.keys import run_prefix
 from opt_api.documents.plan import Plan
 from opt_api.parsing import parse_mapping
 from opt_api.problems import Problem, Problems
@@ -21,9 +20,10 @@ from opt_api.resources import OPTTraining
 from opt_cli.worker_entry_names import DATASET, ENTRY, FAULTS, PLAN, STORE
 from opt_runtime.local.cluster import LocalCluster
 from opt_runtime.local.faults import FOLDER, FaultScript, UnknownFault, check_fault, parse_fault
+from opt_runtime.records.kept_plan import keep_plan
 from opt_runtime.records.logbook import Logbook
 from opt_runtime.wire import Gone
-from opt_store import NotFound, Store, StoreError, open_store
+from opt_store import Store, StoreError, open_store
 
 POLL_S = 0.2
 SAVE_PATIENCE_S = 120.0
@@ -197,12 +197,7 @@ def _claim(store: Store, plan: Plan) -> None:
     Raises:
         Problems: Another run has this name in this store.
     """
-    key = f"{run_prefix(plan.name)}/{Plan.file_name}"
-    try:
-        stored = Plan.from_bytes(store.get(key))
-    except NotFound:
-        store.put(key, plan.to_bytes(), if_absent=True)
-        return
+    stored = keep_plan(store, plan)
     if stored.identity != plan.identity:
         raise _problem(
             "metadata.name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from opt_api.documents.keys import run_prefix
+from opt_api.documents.keys import plan_key
 from opt_api.documents.logbook import LogbookEntry
 from opt_api.documents.plan import Plan
 from opt_api.estimate.compute import duration, work, workers_cores
@@ -75,7 +75,7 @@ def find(store: Store, run: str, samples: Sequence[tuple[str, str]]) -> Findings
     Raises:
         opt_store.StoreError: There is no such run, or the store cannot be read.
     """
-    plan = Plan.from_bytes(store.get(f"{run_prefix(run)}/{Plan.file_name}"))
+    plan = Plan.from_bytes(store.get(plan_key(run)))
     events, entries = list(journal_of(store, run).read()), Logbook(store, run).read()
     state, result = replay(events), result_of(store, run)
     goodput = next((e.seconds for e in reversed(entries) if e.cause == "Completed"), None) or state.goodput

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from opt_api.documents.keys import manifest_key, run_prefix
+from opt_api.documents.keys import manifest_key, plan_key
 from opt_api.documents.manifests import CheckpointManifest, State
 from opt_api.documents.plan import Plan
 from opt_store import NotFound, Store, StoreError, digest_of, open_object
@@ -104,7 +104,7 @@ def plan_of(store: Store, run: str) -> Plan:
     Raises:
         opt_store.NotFound: There is none.
     """
-    return Plan.from_bytes(store.get(f"{run_prefix(run)}/{Plan.file_name}"))
+    return Plan.from_bytes(store.get(plan_key(run)))
 
 
 def dataset_of(store: Store, run: str, manifest: CheckpointManifest | None, given: str | None) -> DatasetPlace:

@@ -119,7 +119,7 @@ def test_nothing_is_constructed() -> None:
 
 
 @pytest.mark.unit
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(text=st.text() | st.text(alphabet="ab01 \n:-[]{},'\"&*!#|>%@`~?<.e+_"))
 def test_any_text_is_read_or_refused_with_problems(text: str) -> None:
     assert all(found.value is not None or found.problems for found in read(text))

@@ -79,7 +79,7 @@ def test_both_encoders_agree_on_odd_texts(opt):
 def test_both_encoders_agree_on_any_text(opt):
     fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.text(max_size=60))
     def agree(text):
         clean = utf8(text)
@@ -96,7 +96,7 @@ def test_a_column_is_encoded_as_its_texts_are(opt):
     """Pieces of regular texts, whole texts among them that are not, and blanks of every kind at every place."""
     fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(st.lists(st.text(alphabet="aB1'.é日\n\n   " + BLANKS, max_size=25), max_size=6))
     def agree(texts):
         ids, bounds = fast.encode_column(pa.array(texts, pa.string()))

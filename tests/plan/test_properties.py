@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opt_api.architecture import PRESETS
@@ -78,7 +78,7 @@ def parsed(spec: dict[str, Any]) -> OPTTraining | None:
     return made
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=200)
 @given(SPECS)
 def test_a_valid_spec_gives_a_plan_that_obeys_its_identities_or_problems(spec):
     made = parsed(spec)
@@ -120,7 +120,7 @@ def check_identities(plan: Plan) -> None:
     assert Plan.from_bytes(plan.to_bytes()) == plan
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SPECS, st.randoms(use_true_random=False))
 def test_the_order_of_keys_does_not_matter(spec, order):
     made = parsed(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from opt_api.documents.manifests import AttemptFence, CheckpointManifest
+from opt_api.documents.plan import Plan
 
 _CHECKPOINT = re.compile(r"(?P<step>\d{12})-a(?P<attempt>\d{6})")
 
@@ -12,6 +13,11 @@ _CHECKPOINT = re.compile(r"(?P<step>\d{12})-a(?P<attempt>\d{6})")
 def run_prefix(run: str) -> str:
     """Everything of one run."""
     return f"runs/{run}"
+
+
+def plan_key(run: str) -> str:
+    """The plan that the run was begun with."""
+    return f"{run_prefix(run)}/{Plan.file_name}"
 
 
 def fence_key(run: str) -> str:

@@ -14,6 +14,7 @@ from opt_runtime.coordinator.server import routes_of
 from opt_runtime.coordinator.settings import Settings
 from opt_runtime.linux import die_with_parent
 from opt_runtime.logs import write_json
+from opt_runtime.records.kept_plan import keep_plan
 from opt_runtime.wire import Server
 from opt_store import open_store
 
@@ -40,7 +41,9 @@ def main() -> int:
         die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     plan = Plan.from_bytes(options.plan.read_bytes())
-    coordinator = Coordinator(Settings(plan, options.rendezvous), open_store(options.store))
+    store = open_store(options.store)
+    keep_plan(store, plan)
+    coordinator = Coordinator(Settings(plan, options.rendezvous), store)
     write_json(lambda: keys_of(coordinator))
     server = Server(options.listen, routes_of(coordinator))
     server.start()

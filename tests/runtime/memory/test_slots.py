@@ -26,7 +26,7 @@ def steps(file: SlotFile) -> list[int]:
     return [info.step for info in file.infos()]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3 * PAGE), min_size=1, max_size=8))
 def test_the_newest_states_are_there_whole_whatever_their_sizes(sizes: list[int]) -> None:
     file = SlotFile.create("test")
@@ -87,7 +87,7 @@ def test_what_is_of_another_course_or_later_is_dropped(slots: SlotFile) -> None:
     assert steps(slots) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**9), st.integers(0, 7))
 def test_any_flipped_bit_is_found_and_the_state_dropped(place: int, bit: int) -> None:
     file = SlotFile.create("test")

@@ -27,7 +27,7 @@ def cells(box: Box) -> np.ndarray:
     return held
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(a=box_strategy(), b=box_strategy())
 def test_intersection_is_the_common_cells(a, b):
     both = cells(a) & cells(b)

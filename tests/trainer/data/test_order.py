@@ -15,7 +15,7 @@ from opt_trainer.data.order import DataOrder
 pytestmark = pytest.mark.unit
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(blocks=st.integers(1, 200), batch=st.integers(1, 50), seed=st.integers(0, 2**31 - 1), epochs=st.integers(1, 3))
 def test_every_block_exactly_once_per_epoch(blocks, batch, seed, epochs):
     order = DataOrder(blocks, batch, seed)
@@ -25,7 +25,7 @@ def test_every_block_exactly_once_per_epoch(blocks, batch, seed, epochs):
         assert sorted(seen[epoch * blocks : (epoch + 1) * blocks]) == list(range(blocks))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=st.integers(1, 40), ranks=st.integers(1, 9), step=st.integers(1, 10**9))
 def test_shares_of_any_world_size_join_to_the_batch(batch, ranks, step):
     order = DataOrder(10**7, batch, 3)
