@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
 import pytest
 
+from opt_api.serving.status import GateStatus
 from opt_operator.core.serving.decide import decide
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from support.opmodel.serve_harness import SERVE, Perturbation, Process, Run, play
@@ -58,3 +60,12 @@ def test_without_leader_worker_sets_in_the_cluster_it_says_so_and_makes_none() -
     (degraded,) = (c for c in status["conditions"] if c["type"] == "Degraded")
     assert (degraded["status"], degraded["reason"]) == ("True", "NoLeaderWorkerSet")
     assert "spec.engine.hostsPerReplica: found 2" in degraded["message"]
+
+
+def test_while_a_gate_runs_a_look_that_is_due_is_no_reason_to_hurry() -> None:
+    snapshot = settled("create")
+    assert snapshot.status.source
+    source = snapshot.status.source.model_copy(update={"next_look": snapshot.now})
+    gate = GateStatus(number=9, state="Running")
+    running = replace(snapshot, status=snapshot.status.model_copy(update={"source": source, "gate": gate}))
+    assert decide(running).requeue_after > 1.0

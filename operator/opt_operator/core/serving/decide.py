@@ -67,7 +67,8 @@ def _wait(case: Case) -> float:
     status, now = case.status, case.snapshot.now
     if status.roll is not None or status.scale_down is not None or case.spec.autoscaling is not None:
         return SOON_S
-    due: datetime | None = status.source.next_look if status.source else None
+    looking = status.gate is not None and status.gate.state == "Running"  # its end is heard; the next look waits for it
+    due: datetime | None = status.source.next_look if status.source and not looking else None
     return STEADY_S if due is None else min(max((due - now).total_seconds(), 0.1), STEADY_S)
 
 
