@@ -16,6 +16,8 @@ from support.cluster import describe_pod
 from support.operator_run import GROUP, ROLE, Release
 
 SERVE = "opt-operator.io/serve"
+PATIENCE_S = 60.0
+"""Of a client: a gateway that goes with its machine closes no connection."""
 
 
 @dataclass
@@ -112,6 +114,7 @@ class Clients:
     """Clients that ask without a pause, half of them for streams; each answer is judged."""
 
     def __init__(self, url: str, count: int = 3) -> None:
+        self.count = count
         self.statuses: Counter[int] = Counter()
         self.broken: list[str] = []
         self._url, self._stop = url, threading.Event()
@@ -136,7 +139,7 @@ class Clients:
         body = {"prompt": [5, 6, 7], "max_tokens": 12, "ignore_eos": True, "temperature": 0, "stream": stream}
         while not self._stop.is_set():
             try:
-                answer = requests.post(f"{self._url}/v1/completions", json=body, timeout=300)
+                answer = requests.post(f"{self._url}/v1/completions", json=body, timeout=(5, PATIENCE_S))
             except requests.RequestException as fault:
                 self.broken.append(repr(fault)[:300])
                 continue
