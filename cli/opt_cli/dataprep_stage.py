@@ -13,6 +13,7 @@ from pathlib import Path
 
 from opt_api.documents.plan import Plan
 from opt_api.documents.preparation_report import PreparationReport
+from opt_cli.process_one import end_on_sigterm
 from opt_cli.termination import leave
 from opt_dataprep.errors import DataprepError
 from opt_dataprep.planning import make_plan
@@ -55,6 +56,7 @@ def plan_preparation(plan: Plan, url: str) -> PreparationReport:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes as in `EXIT_CODES`."""
+    end_on_sigterm()
     given = _parser().parse_args(arguments)
     if given.command == "stage":
         code = work(["--store", given.store, "--plan", given.plan, "--stage", given.stage,

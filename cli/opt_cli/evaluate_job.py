@@ -16,6 +16,7 @@ from typing import Any
 from opt_api.documents.exit_report import EXIT_CODES
 from opt_api.documents.manifests import DatasetManifest
 from opt_api.documents.plan import Plan
+from opt_cli.process_one import end_on_sigterm
 from opt_cli.run_result import result_of
 from opt_cli.termination import leave
 from opt_store import StoreError, open_object, open_store
@@ -49,6 +50,7 @@ def evaluation(plan: Plan, url: str, dataset: str) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes as in `EXIT_CODES`."""
+    end_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="file with the training's plan")
     parser.add_argument("--store", required=True, help="URL of the store")

@@ -19,6 +19,7 @@ from opt_api.documents.gate_report import GatedCheckpoint, GateReport
 from opt_api.documents.keys import export_prefix
 from opt_cli.gate_choice import Candidate, Nothing, Wish, candidates, choose, mark_served
 from opt_cli.gate_judgement import Unfit, held_out, loss_of
+from opt_cli.process_one import end_on_sigterm
 from opt_cli.termination import leave
 from opt_serving.settings import EngineSettings
 from opt_serving.weights_cache import fetch, listing, revision_of
@@ -132,6 +133,7 @@ def ensure_export(store: Store, run: str, chosen: Candidate) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes as in `EXIT_CODES`."""
+    end_on_sigterm()
     given = _parser().parse_args(arguments)
     judgement = Judgement(_engine(given), given.sequences, given.max_loss_increase, given.baseline)
     wish = Wish(

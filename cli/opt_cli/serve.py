@@ -13,6 +13,7 @@ import click
 from opt_cli.dataprep import FAILED
 from opt_cli.engine_options import engine_options, told_errors
 from opt_cli.plan import BAD_INPUT
+from opt_cli.process_one import end_on_sigterm
 
 if TYPE_CHECKING:
     from opt_serving.settings import EngineSettings
@@ -60,6 +61,7 @@ def serve(
 
     A page to try it is at /, the API's description at /docs. SIGTERM drains: open requests end, new ones get 503.
     """
+    end_on_sigterm()
     from opt_cli.exported import finder
     from opt_serving.server.running import serve as run
     from opt_serving.settings import Limits, ServerSettings

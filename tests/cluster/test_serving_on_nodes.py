@@ -84,8 +84,7 @@ def test_a_sleeping_model_wakes_for_a_request(release: Release, training: Traini
     scaling = {"minReplicas": 0, "maxReplicas": 1, "targetInFlight": 4, "scaleDownDelaySeconds": 5}
     serve = Serve(release, "sleeper", training.name, {"autoscaling": scaling, "rollout": {"follow": False}})
     serve.apply()
-    serve.until_served_after(0, deadline_s=600)
-    serve.until_phase("Asleep")
+    serve.until_phase("Asleep", deadline_s=600)  # nobody asks: it may fall asleep before it was ever awake
     assert requests.get(f"{serve.url}/v1/models", timeout=30).json()["data"][0]["id"] == "tiny"
     body = {"prompt": [5, 6, 7], "max_tokens": 4}
     answer = requests.post(f"{serve.url}/v1/completions", json=body, timeout=300)
