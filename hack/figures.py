@@ -35,7 +35,9 @@ CHOSEN: tuple[tuple[str, str, str], ...] = (
     ("recovery", "kill-rank p50", "s"),
     ("recovery", "lose-host p95", "s"),
     ("operator", "lost node to next step, spare, p95", "s"),
-    ("serving", "decode, float32, 1 at once", "tokens/s"),
+    ("serving", "decode 1x32 float32", "tok/s"),
+    ("serving", "decode 8x32 float32", "tok/s"),
+    ("serving", "decode 8x32 int8", "tok/s"),
 )
 """Rows of the README: benchmark, case, unit. One that has not been measured yet is left out."""
 

@@ -49,7 +49,7 @@ def _progress(snapshot: Snapshot) -> dict[str, Any]:
     report = snapshot.report
     if report is None:
         return {"nodes": _nodes(_unheard(snapshot, wanted), wanted)}
-    return {"nodes": _nodes(_ready(report, wanted), wanted), **_reported(snapshot, report)}
+    return {"nodes": _nodes(_ready(report, wanted), wanted), **_reported(snapshot, report, wanted)}
 
 
 def _unheard(snapshot: Snapshot, wanted: int) -> int:
@@ -72,7 +72,13 @@ def _ready(report: CoordinatorReport, wanted: int) -> int:
     return min(len(gang) if report.phase == "running" else len(good), wanted)
 
 
-def _reported(snapshot: Snapshot, report: CoordinatorReport) -> dict[str, Any]:
+def _spares(report: CoordinatorReport, wanted: int) -> int:
+    """Checked hosts beyond the gang; where no gang runs, beyond what the next one takes."""
+    idle = sum(a.state == "Spare" and not a.gone and a.host not in report.gang for a in report.agents)
+    return idle if report.phase == "running" else max(idle - wanted, 0)
+
+
+def _reported(snapshot: Snapshot, report: CoordinatorReport, wanted: int) -> dict[str, Any]:
     verified = report.newest_verified
     speed = report.tokens_per_second
     fields: dict[str, Any] = {
@@ -83,7 +89,7 @@ def _reported(snapshot: Snapshot, report: CoordinatorReport) -> dict[str, Any]:
         "loss": None if report.loss is None else f"{report.loss:.4f}",
         "tokens_per_second": None if speed is None else round(speed),
         "ettr": None if report.ettr is None else f"{100 * report.ettr:.1f}%",
-        "spares": sum(a.state == "Spare" and not a.gone and a.host not in report.gang for a in report.agents),
+        "spares": _spares(report, wanted),
         "hosts": _hosts(snapshot, report),
     }
     if speed and snapshot.plan and report.total_steps:
