@@ -48,6 +48,9 @@ _SERVE: dict[tuple[str, str], dict[str, Any]] = {
     ("source.training", "step"): {"source.training": {"name": "run", "checkpoint": "step"}},
     ("engine", "tensorParallel"): {"engine": {"name": "vllm", "tensorParallel": 2, "devicesPerReplica": 3}},
     ("engine", "devicesPerReplica"): {"engine": {"devicesPerReplica": 2}},
+    ("engine", "hostsPerReplica"): {
+        "engine": {"name": "vllm", "tensorParallel": 1, "devicesPerReplica": 3, "hostsPerReplica": 2}
+    },
     ("engine", "weights"): {"engine": {"name": "vllm", "weights": "int8"}},
     ("autoscaling", "maxReplicas"): {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}},
 }

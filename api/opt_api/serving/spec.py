@@ -78,15 +78,11 @@ class EngineSpec(Model):
         ),
         Rule(
             "hostsPerReplica",
-            "must divide devicesPerReplica",
-            "self.devicesPerReplica % self.hostsPerReplica == 0",
-            lambda e: e.devices_per_replica % e.hosts_per_replica == 0,
-        ),
-        Rule(
-            "hostsPerReplica",
-            "must be 1 for the native engine, which holds its model on one host",
-            "self.name == 'vllm' || self.hostsPerReplica == 1",
-            lambda e: e.name == "vllm" or e.hosts_per_replica == 1,
+            "must be 1 for the native engine, and divide devicesPerReplica for vllm",
+            "self.hostsPerReplica == 1 || (self.name == 'vllm' && self.devicesPerReplica % self.hostsPerReplica == 0)",
+            lambda e: (
+                e.hosts_per_replica == 1 or (e.name == "vllm" and e.devices_per_replica % e.hosts_per_replica == 0)
+            ),
         ),
         Rule(
             "weights",
