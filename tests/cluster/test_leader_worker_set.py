@@ -18,10 +18,10 @@ from optcluster.kwok import FAKE_TAINT, FakeNodes
 from optcluster.wait import wait_for
 from support.cluster import pod_is_ready, unique
 from support.lws import GROUP, leader_worker_sets
+from support.opmodel.serve_scenarios import TWO_HOSTS
 from support.tracked import ROOT
 
 pytestmark = pytest.mark.cluster
-ENGINE = {"name": "vllm", "device": "cuda", "tensorParallel": 2, "devicesPerReplica": 4, "hostsPerReplica": 2}
 CHECKPOINT = ServedCheckpoint(step=7, digest="sha256:" + "7" * 64, uri="file:///store/7/export")
 PLACE = {"LWS_LEADER_ADDRESS", "LWS_GROUP_SIZE", "LWS_WORKER_INDEX"}
 
@@ -33,7 +33,7 @@ def made(cluster: Cluster, fake_nodes: FakeNodes, namespace: str) -> Iterator[Bl
     path = f"/apis/opt-operator.io/v1alpha1/namespaces/{namespace}/optserves"
     pods = {"nodeSelector": fake_nodes.mark, "tolerations": [{"key": FAKE_TAINT["key"], "operator": "Exists"}],
             "image": "registry/vllm:1"}  # fmt: skip
-    spec = {"source": {"uri": "file:///store/7"}, "engine": ENGINE, "pods": pods}
+    spec = {"source": {"uri": "file:///store/7"}, "engine": TWO_HOSTS, "pods": pods}
     document = {"apiVersion": "opt-operator.io/v1alpha1", "kind": "OPTServe", "spec": spec,
                 "metadata": {"name": "wide", "namespace": namespace}}  # fmt: skip
     cluster.api.apply_file(ROOT / "crds" / "optserves.yaml")

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from opt_operator.core.serving.names import LEADER_WORKER_SETS as GROUP
 from optcluster import build, programs
 from optcluster.cluster import Cluster
 from optcluster.families import FAMILIES
@@ -20,7 +21,6 @@ from optcluster.init import Service
 from optcluster.pki import Authority
 from optcluster.wait import wait_for
 
-GROUP = "leaderworkerset.x-k8s.io"
 WEBHOOKS = "https://127.0.0.1:9443"
 CONFIG = {
     "apiVersion": "config.lws.x-k8s.io/v1alpha1", "kind": "Configuration", "leaderElection": {"leaderElect": False},

@@ -15,6 +15,7 @@ import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from opt_operator.core.serving.names import LEADER_WORKER_SETS
 from opt_operator.shell.metrics import WRITES
 
 Object = dict[str, Any]
@@ -51,7 +52,7 @@ RESOURCES: Mapping[str, Resource] = {
     "NetworkPolicy": Resource("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Resource("/apis/policy/v1", "poddisruptionbudgets"),
     "Deployment": Resource("/apis/apps/v1", "deployments"),
-    "LeaderWorkerSet": Resource("/apis/leaderworkerset.x-k8s.io/v1", "leaderworkersets"),
+    "LeaderWorkerSet": Resource(f"/apis/{LEADER_WORKER_SETS}/v1", "leaderworkersets"),
     "OPTTraining": Resource("/apis/opt-operator.io/v1alpha1", "opttrainings"),
     "OPTServe": Resource("/apis/opt-operator.io/v1alpha1", "optserves"),
     "Event": Resource("/apis/events.k8s.io/v1", "events"),

@@ -117,26 +117,19 @@ def _hangs(snapshot: GangSnapshot) -> list[Finding]:
     silent = silent_hosts(snapshot)
     overdue = [worker for worker in living if worker.host not in silent and _overdue(snapshot, worker)]
     behind = [worker for worker in overdue if worker.progress == min(other.progress for other in overdue)]
-    words = _behind_words(behind, overdue)
+    how = "" if stopped else _behind_words(overdue)
     return [
-        Finding(
-            "Hang",
-            (_hang_words(snapshot, worker) + words,),
-            (worker.rank,),
-            (worker.host,),
-            snapshot.now,
-            worker.stopped,
-        )
-        for worker in stopped or behind
+        Finding("Hang", (_hang_words(snapshot, w) + how,), (w.rank,), (w.host,), snapshot.now, w.stopped)
+        for w in stopped or behind
     ]
 
 
-def _behind_words(behind: list[WorkerView], overdue: list[WorkerView]) -> str:
-    """How it is known that others only wait, where they are as many steps on."""
-    fewest, most = (pick((w.progress for w in overdue), default=(0, 0)) for pick in (min, max))
-    if len(behind) == len(overdue) or fewest[0] != most[0]:
+def _behind_words(overdue: list[WorkerView]) -> str:
+    """How it is known that some only wait for others, where all are as many steps on."""
+    found = sorted({worker.progress for worker in overdue})
+    if len(found) < 2 or found[0][0] != found[-1][0]:
         return ""
-    return f"; it has begun {fewest[1]} collectives, ranks that wait for it {most[1]}"
+    return f"; it has begun {found[0][1]} collectives, ranks that wait for it {found[-1][1]}"
 
 
 def _overdue(snapshot: GangSnapshot, worker: WorkerView) -> bool:

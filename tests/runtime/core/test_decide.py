@@ -135,6 +135,11 @@ def test_a_stopped_process_is_the_hang_and_its_waiting_peer_is_not() -> None:
     both = with_worker(with_worker(gang(), 0, heartbeat=old), 1, stopped=True)
     found = start(both)
     assert (found.cause, found.stacks, found.culprits) == ("Hang", (1,), ("h1",))
+    three = with_worker(gang(hosts=3), 2, stopped=True)
+    for rank in range(2):
+        word = beat(rank, section_seconds=500.0, collectives=rank)
+        three = with_worker(three, rank, heartbeat=word)
+    assert "collectives" not in start(three).evidence[0], "nothing that is of its peers"
 
 
 @pytest.mark.parametrize("section", ["init", "load", "data", "step", "save", "eval", "shutdown"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,24 @@ from opt_trainer.telemetry.collectives import begun
 from support.gloo import run_gang
 from support.late_rank import late
 
+UNCOUNTED = """
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from opt_trainer.telemetry.collectives import begun
+dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+print(begun())
+"""
+
 
 @pytest.mark.unit
 def test_there_are_none_without_a_gang() -> None:
     assert begun() == 0
+
+
+@pytest.mark.integration
+def test_a_backend_that_counts_nothing_stops_no_heartbeat() -> None:
+    done = subprocess.run([sys.executable, "-c", UNCOUNTED], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
 
 
 @pytest.mark.integration

@@ -115,9 +115,7 @@ def _deployments(case: Case) -> list[Action]:
 def _may_be_made(case: Case, revision: str) -> bool:
     """A Deployment is only made as its name says; one of an older specification that somebody deleted stays away."""
     known = _known(case)[revision]
-    if lacking(case):
-        return False
-    return known.uri is not None and case.revision(known) == revision
+    return known.uri is not None and case.revision(known) == revision and not lacking(case)
 
 
 def _known(case: Case) -> dict[str, ServedCheckpoint]:
