@@ -51,12 +51,11 @@ def twin_of(folder: Path, text: str, spec: OPTTraining) -> dict[int, set[str]]:
 def test_a_flipped_bit_is_found_by_the_replicas_norms(tmp_path: Path, text: str) -> None:
     spec = small_spec(parallelism={"shard": 1})  # of shards there is no second to compare with
     real_twin = twin_of(tmp_path / "twin", text, spec)
-    with real_run(tmp_path / "run", text, "flip weight of rank 1 at step 50", training=spec) as run:
+    with real_run(tmp_path / "run", text, "flip weight of rank 1 at step 50", training=spec, pace=0.3) as run:
         entries = run.until_finished()
         found = next(entry for entry in entries if entry.cause == "SilentCorruption")
         assert "replicas disagree on their own parameter norm at step 50" in found.evidence[0]
-        assert found.rung == 3
-        assert found.to_step in (20, 40), "the last checkpoint before it that was whole when it was found"
+        assert (found.rung, found.to_step) == (3, 40)
         losses = run.losses()
         assert {step: seen for step, seen in losses.items() if step < 50} == {s: real_twin[s] for s in range(1, 50)}
         assert losses[STEPS] == real_twin[STEPS]
