@@ -7,13 +7,14 @@ import copy
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from minio import Minio
+from minio.error import S3Error
 
 from opt_api.documents.manifests import CheckpointManifest
 from opt_runtime.wire import Client, Gone
@@ -210,15 +211,20 @@ class Training:
                 "--container", "agent", "--", "sh", "-c", script)  # fmt: skip
 
     def result(self) -> dict[int, tuple[float | None, list[str]]]:
-        """Step -> loss, and digests of all that was saved."""
+        """Step -> loss, and digests of all that was saved and is kept: retention may go on while we look."""
         client, found = self._client(), {}
         for one in client.list_objects("opt", prefix=f"{self.prefix}/runs/{self.name}/checkpoints/", recursive=True):
             key = one.object_name or ""
-            if key.endswith("/manifest.json"):
-                answer = client.get_object("opt", key)
-                manifest = CheckpointManifest.from_bytes(answer.read())
-                answer.close()
-                found[manifest.step] = (manifest.loss, [entry.digest for entry in manifest.objects])
+            if not key.endswith("/manifest.json"):
+                continue
+            try:
+                with closing(client.get_object("opt", key)) as answer:
+                    manifest = CheckpointManifest.from_bytes(answer.read())
+            except S3Error as fault:
+                if fault.code == "NoSuchKey":
+                    continue
+                raise
+            found[manifest.step] = (manifest.loss, [entry.digest for entry in manifest.objects])
         return found
 
     def entries(self) -> list[dict[str, Any]]:
