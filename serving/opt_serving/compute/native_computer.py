@@ -1,4 +1,4 @@
-"""The model by the compiled kernels: a pass over a few tokens is one call, a long one multiplies with torch."""
+"""The model by the compiled kernels: a pass is one call; a share of a model is called part by part, and summed up."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from torch import Tensor
 
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.block import Block
-from opt_serving.compute.matrices import LoadedWeights, multiply, zeros
+from opt_serving.compute.matrices import LoadedWeights, zeros
 from opt_serving.compute.model import build, head_of, matrix_of
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
 from opt_serving.kernels.build import best_level, processor_flags
 from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, Matrix, address
 from opt_serving.settings import PAGE
-
-FEW_TOKENS = 48
-"""Up to here the kernels' own products are at least as fast as packing the weights for large ones."""
-MANY_TOKENS = 192
-"""From here on a copy of bfloat16 weights in float32 is worth its making."""
 
 
 class NativeComputer:
@@ -37,7 +32,7 @@ class NativeComputer:
         self._heads, self._whole = weights.heads, weights.group.size == 1
         size = (pages, weights.shape.layers, 2, weights.heads, PAGE * weights.shape.head_size)
         self._pool = zeros(size, cache_dtype)
-        self._logits = torch.empty(0)
+        self._logits = torch.empty(0, weights.shape.vocabulary_size)
         self._c = self._structure()
 
     @torch.inference_mode()
@@ -51,14 +46,13 @@ class NativeComputer:
             address(work.slots_N),
             address(work.tables_SP),
         )
-        few = self._whole and len(work.tokens_N) <= FEW_TOKENS
-        return self._run_few(work, laid_out) if few else self._run_many(work, laid_out)
+        return self._run_whole(work, laid_out) if self._whole else self._run_share(work, laid_out)
 
     def close(self) -> None:
         """See `Computer.close`."""
         del self._model, self._pool
 
-    def _run_few(self, work: Pass, laid_out: CPass) -> Tensor:
+    def _run_whole(self, work: Pass, laid_out: CPass) -> Tensor:
         wanted = len(work.rows_R)
         logits_RV = self._room(wanted)
         self._library.opt_forward(
@@ -66,7 +60,7 @@ class NativeComputer:
         )
         return logits_RV
 
-    def _run_many(self, work: Pass, laid_out: CPass) -> Tensor:
+    def _run_share(self, work: Pass, laid_out: CPass) -> Tensor:
         tokens, positions, rows = map(torch.from_numpy, (work.tokens_N, work.positions_N, work.rows_R))
         features_RE = self._model.features(tokens[None], positions[None], _Attention(self, laid_out), rows)
         return head_of(self._model).logits(features_RE)
@@ -81,10 +75,6 @@ class NativeComputer:
 
     def _multiply(self, matrix: Matrix, x: Tensor) -> Tensor:
         flat_MK = x.reshape(-1, x.shape[-1])
-        if matrix.weight.dtype == torch.float32 and len(flat_MK) > FEW_TOKENS:
-            return multiply(matrix, x)
-        if matrix.weight.dtype == torch.bfloat16 and len(flat_MK) > MANY_TOKENS:
-            return torch.nn.functional.linear(x, matrix.weight.float(), matrix.bias)
         return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], len(matrix.weight))
 
     def _room(self, wanted: int) -> Tensor:

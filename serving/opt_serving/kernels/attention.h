@@ -5,7 +5,8 @@
 
 constexpr int PAGE = 32;
 constexpr int GROUP = 4;  // queries of one sequence that share a pass over its keys and values
-static_assert(PAGE % LANES == 0, "a page is whole vectors");
+constexpr int TOGETHER = 2;  // vectors of keys or values that a group is multiplied with at once: its sums fit 16 registers
+static_assert(PAGE % (TOGETHER * LANES) == 0, "a page is whole steps");
 
 static inline vf load_as_float(const float *at) { return load<vf>(at); }
 static inline vf load_as_float(const uint16_t *at) { return widen(load<vh>(at)); }
@@ -55,9 +56,9 @@ template <class T> static void store(const Cache<T> &c, int64_t position, const 
 // Scores of C queries with every position of their sequence up to `length`, [C][length to whole pages].
 template <class T, int C>
 static void score(const Cache<T> &c, const float *const *q, int64_t length, float scale, float *scores, int64_t lds) {
-  constexpr int S = PAGE / LANES;
-  for (int64_t page = 0; page * PAGE < length; page++) {
-    const T *keys = c.keys(page);
+  constexpr int S = C == 1 ? PAGE / LANES : TOGETHER;
+  for (int64_t at = 0; at < length; at += S * LANES) {
+    const T *keys = c.keys(at / PAGE) + at % PAGE;
     vf acc[C][S] = {};
     for (int64_t d = 0; d < c.head_size; d++)
       for (int s = 0; s < S; s++) {
@@ -67,7 +68,7 @@ static void score(const Cache<T> &c, const float *const *q, int64_t length, floa
     for (int i = 0; i < C; i++)
       for (int s = 0; s < S; s++) {
         vf y = acc[i][s] * scale;
-        std::memcpy(scores + i * lds + page * PAGE + s * LANES, &y, sizeof(vf));
+        std::memcpy(scores + i * lds + at + s * LANES, &y, sizeof(vf));
       }
   }
 }
@@ -115,8 +116,9 @@ static void mix_lanes(const Cache<T> &c, const float *p, int64_t ldp, const floa
 // out = probabilities x values, for C queries.
 template <class T, int C>
 static void mix(const Cache<T> &c, const float *p, int64_t ldp, const float *sums, int64_t length, float *const *out) {
+  constexpr int D = C == 1 ? 4 : TOGETHER;
   int64_t d = 0;
-  for (; d + 4 * LANES <= c.head_size; d += 4 * LANES) mix_lanes<T, C, 4>(c, p, ldp, sums, length, d, out);
+  for (; d + D * LANES <= c.head_size; d += D * LANES) mix_lanes<T, C, D>(c, p, ldp, sums, length, d, out);
   for (; d + LANES <= c.head_size; d += LANES) mix_lanes<T, C, 1>(c, p, ldp, sums, length, d, out);
   for (; d < c.head_size; d++)
     for (int i = 0; i < C; i++) {
