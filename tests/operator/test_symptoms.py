@@ -129,3 +129,31 @@ def test_a_training_that_cannot_be_read_says_which_field() -> None:
     degraded = next(c for c in decision.status.conditions if c.type == "Degraded")
     assert "spec.model.layers" in degraded.message
     assert not [action for action in decision.actions if isinstance(action, Create | Delete)]
+
+
+def suspected(gone: str = "", silent_s: float = 0.0) -> Snapshot:
+    """The spare's machine is suspected: by its own fault, or because nothing was heard of it."""
+    snapshot = at_work()
+    assert snapshot.report is not None
+    update = {"state": "Suspect", "gone": gone, "silent_seconds": silent_s}
+    agents = tuple(a.model_copy(update=update) if a.host == SPARE else a for a in snapshot.report.agents)
+    return replace(snapshot, report=snapshot.report.model_copy(update={"agents": agents}))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "symptom"),
+    [
+        (suspected(), "HostSuspect"),
+        (suspected("its agent is silent", 10), "Starting"),
+        (suspected("its agent is silent", 61), "HostSuspect"),
+    ],
+    ids=["at fault", "silent for a moment", "silent for good"],
+)
+def test_a_suspected_host_gets_a_new_agent(snapshot: Snapshot, symptom: str) -> None:
+    """Nothing else brings it back: its coordinator takes it again only when a new agent has proved the machine."""
+    pod = next(pod for pod in snapshot.pods if pod.metadata.name == SPARE)
+    assert diagnose(snapshot, pod).symptom == symptom
+    decision = decide(snapshot)
+    assert decision.status is not None
+    assert (decision.status.intent is not None) == (symptom == "HostSuspect")
+    assert not [action for action in decision.actions if isinstance(action, Create | Delete)]  # written down first

@@ -51,6 +51,8 @@ class HostChecks(Model):
     straggler_ratio: Annotated[float, Field(gt=1, le=100)] = 1.3
     """A rank whose own compute time stays this far above its peers' median is named a straggler."""
     straggler_steps: Annotated[Count, Field(le=10_000)] = 20
+    max_faults_per_day: Annotated[Count, Field(le=1000)] = 3
+    """A machine that this many faults are blamed on within a day is quarantined."""
     max_quarantined_fraction: Fraction = 0.3
     """Circuit breaker: above this share the cause is not the hosts, and the run pauses."""
 

@@ -14,6 +14,8 @@ STUCK_AFTER = timedelta(seconds=30)
 STUCK_ON_LOST_NODE_AFTER = timedelta(seconds=1)
 FAREWELL = timedelta(seconds=10)
 """A host that left may have left because all is done; so long the coordinator gets to say so."""
+PATIENCE_S = 60.0
+"""An agent may come back from a silence; after this long on a node that answers it stands still."""
 SILENT_S = 2.0
 """An agent that the coordinator has not heard for so long is the second source against its node."""
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
@@ -161,4 +163,6 @@ def _running(snapshot: Snapshot, pod: PodView) -> Finding:
     in_gang = snapshot.report is not None and name in snapshot.report.gang
     if agent is not None and (agent.state in ("Spare", "InUse") or (in_gang and not agent.gone)):
         return Finding(pod, "Ready", f"the coordinator has it as {agent.state}")
+    if agent is not None and agent.state == "Suspect" and (not agent.gone or agent.silent_seconds > PATIENCE_S):
+        return Finding(pod, "HostSuspect", f"the coordinator suspects host {name}: {agent.gone or 'see the logbook'}")
     return Finding(pod, "Starting", f"pod {name} is {pod.status.phase}; its agent has not passed its checks yet")

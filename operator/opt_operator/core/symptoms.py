@@ -10,8 +10,8 @@ from opt_api.documents.logbook import Cause
 
 Symptom = Literal[
     "Ready", "Starting", "Unbound", "Gated", "Unschedulable", "ImagePull", "BadContainer", "Going", "GoingStuck",
-    "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory", "HostRefused", "Crashed",
-    "Left", "BadSpec", "BadData", "Completed",
+    "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory", "HostRefused", "HostSuspect",
+    "Crashed", "Left", "BadSpec", "BadData", "Completed",
 ]  # fmt: skip
 Treatment = Literal["keep", "wait", "replace", "replace-then-delete", "force-delete", "ask-coordinator", "pause"]
 
@@ -55,6 +55,8 @@ POLICY: dict[Symptom, Policy] = {
     "Evicted": Policy("replace", "the kubelet or the scheduler evicted it", "HostDrained"),
     "OutOfMemory": Policy("replace", "the kernel killed it for its memory", "OutOfMemory", counted=True),
     "HostRefused": Policy("replace", "the coordinator sent it away: its machine is quarantined", "HostDrained"),
+    "HostSuspect": Policy("replace-then-delete", "the coordinator suspects its machine, which a new agent has to prove",
+                          "HostDrained"),
     "Crashed": Policy("replace", "it ended by itself with an error", "WorkerExit", counted=True),
     "BadSpec": Policy("pause", "it says that the spec cannot work; the same again would fail again", "BadSpec",
                       counted=True),

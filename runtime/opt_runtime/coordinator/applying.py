@@ -106,8 +106,11 @@ class Applier:
             self._mark(report.hardware, "CheckPassed", _words(mine))
 
     def _mark(self, hardware: str, event: HostEvent, reason: str, *, fault: bool = False) -> None:
-        if self._c.state.ledger.allows(hardware, event):
-            self._c.record("HostMarked", hardware=hardware, host_event=event, reason=reason[:1000], fault=fault)
+        if not self._c.state.ledger.allows(hardware, event):
+            return
+        limit = self._c.settings.plan.resilience.host_checks.max_faults_per_day if fault else None
+        told = {"hardware": hardware, "host_event": event, "reason": reason[:1000], "fault": fault}
+        self._c.record("HostMarked", **told, max_faults=limit)
 
     def _start(self, start: StartAttempt) -> None:
         c, now = self._c, self._c.now()

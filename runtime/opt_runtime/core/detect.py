@@ -58,7 +58,10 @@ def lost_hosts(snapshot: GangSnapshot) -> dict[str, tuple[str, ...]]:
         host = snapshot.host(name)
         second = host.gone if host else ""
         if host and (second := second or _peers_word(snapshot, name)):
-            found[name] = (f"host {name}: no report for {snapshot.now - host.heard:.1f} s", second)
+            silence = (
+                f"no report for {snapshot.now - host.heard:.1f} s" if host.heard else "no report to this coordinator"
+            )
+            found[name] = (f"host {name}: {silence}", second)
     return found
 
 

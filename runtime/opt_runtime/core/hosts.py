@@ -44,7 +44,7 @@ REFUSED: frozenset[HostState] = frozenset({"Quarantined", "Retired"})
 """States in which a machine may not join, whatever name it comes with."""
 
 REPEAT_FAULTS = 3
-"""So many faults blamed on one machine within `REPEAT_WINDOW_S` make it a repeat offender."""
+"""So many faults blamed on one machine within `REPEAT_WINDOW_S` are too many, where nobody says otherwise."""
 REPEAT_WINDOW_S = 86_400.0
 MIN_MASS = 2
 """The circuit breaker needs at least so many quarantined machines: one of two is no mass."""
@@ -89,10 +89,17 @@ class HostLedger:
         known = "" if names == entry.names else f" under the new name {name!r} (before: {', '.join(entry.names)})"
         return ledger, f"machine {hardware} is {entry.state}{known}: {entry.reason}"
 
-    def apply(self, hardware: str, event: HostEvent, reason: str = "", at: float | None = None) -> HostLedger:
+    def apply(
+        self,
+        hardware: str,
+        event: HostEvent,
+        reason: str = "",
+        at: float | None = None,
+        max_faults: int = REPEAT_FAULTS,
+    ) -> HostLedger:
         """One transition; `at` is given when the event is a fault to be remembered.
 
-        A machine with `REPEAT_FAULTS` remembered faults in the window is condemned at once.
+        A machine with `max_faults` remembered faults in the window is condemned at once.
 
         Raises:
             LedgerError: Unknown machine, or no such transition.
@@ -104,7 +111,7 @@ class HostLedger:
             raise LedgerError(f"machine {hardware}: {event} in state {entry.state}; allowed there: {allowed}")
         faults = entry.faults if at is None else (*entry.faults, at)
         ledger = self._with(replace(entry, state=state, faults=faults, reason=reason or entry.reason))
-        return ledger._condemn_repeat_offender(hardware, at) if at is not None else ledger
+        return ledger if at is None else ledger._condemn_repeat_offender(hardware, at, max_faults)
 
     def allows(self, hardware: str, event: HostEvent) -> bool:
         """Whether the table has this transition for the machine now."""
@@ -132,10 +139,10 @@ class HostLedger:
             return ""
         return f"{len(quarantined)} of {len(known)} machines are quarantined, more than a share of {max_fraction:g}"
 
-    def _condemn_repeat_offender(self, hardware: str, now: float) -> HostLedger:
+    def _condemn_repeat_offender(self, hardware: str, now: float, max_faults: int) -> HostLedger:
         entry = self._entry(hardware)
         recent = [fault for fault in entry.faults if now - fault <= REPEAT_WINDOW_S]
-        if len(recent) < REPEAT_FAULTS or not self.allows(hardware, "Condemned"):
+        if len(recent) < max_faults or not self.allows(hardware, "Condemned"):
             return self
         reason = f"{len(recent)} faults within {REPEAT_WINDOW_S / 3600:g} h, the last: {entry.reason}"
         return self.apply(hardware, "Condemned", reason)

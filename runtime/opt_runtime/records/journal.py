@@ -49,6 +49,8 @@ class RuntimeEvent(Document):
     host: ShortText = ""
     host_event: HostEvent | None = None
     fault: bool = False
+    max_faults: Whole | None = None
+    """The limit that held when a fault was blamed on a machine: a replay judges by it, whatever the spec says later."""
     cause: Cause | None = None
     reason: Text = ""
     attempt: Whole | None = None

@@ -10,7 +10,7 @@ from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
 from opt_runtime.core.budget import Failure
-from opt_runtime.core.hosts import HostLedger
+from opt_runtime.core.hosts import REPEAT_FAULTS, HostLedger
 from opt_runtime.core.snapshot import AttemptPhase
 from opt_runtime.records.journal import RuntimeEvent, What
 
@@ -70,7 +70,8 @@ def _seen(state: RunState, event: RuntimeEvent) -> RunState:
 def _marked(state: RunState, event: RuntimeEvent) -> RunState:
     assert event.host_event is not None
     at = event.time if event.fault else None
-    return replace(state, ledger=state.ledger.apply(event.hardware, event.host_event, event.reason, at))
+    limit = event.max_faults or REPEAT_FAULTS
+    return replace(state, ledger=state.ledger.apply(event.hardware, event.host_event, event.reason, at, limit))
 
 
 def _attempt(state: RunState, event: RuntimeEvent) -> RunState:

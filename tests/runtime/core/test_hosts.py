@@ -64,6 +64,11 @@ def test_a_repeat_offender_is_condemned_and_old_faults_are_forgotten() -> None:
     assert "3 faults within 24 h" in ledger.entries["m0"].reason
 
 
+def test_how_many_faults_condemn_is_a_matter_of_the_spec() -> None:
+    ledger = ledger_of(1, 1).apply("m0", "Lost", "once", at=0.0, max_faults=1)
+    assert ledger.state("m0") == "Quarantined"
+
+
 def _cycle(ledger: HostLedger, at: float) -> HostLedger:
     ledger = ledger.apply("m0", "Lost", "power", at=at)
     for event in ("Returned", "CheckStarted", "CheckPassed", "Assigned"):

@@ -211,11 +211,12 @@ class Run:
             seen[slot] = meta["name"]
 
     def _works(self, pod: Object) -> bool:
-        where = pod["spec"].get("nodeName")
+        """Neither does one on a node that goes, nor one that its coordinator trusts no more."""
+        where, suspected = pod["spec"].get("nodeName"), pod["metadata"]["name"] in self.world.suspected
         node = self.world.api.objects.get(("Node", "", where or ""), {})
         leaving = bool(node.get("spec", {}).get("unschedulable") or node.get("spec", {}).get("taints"))
         ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-        return not (where in self.world.lost or leaving or ended or "deletionTimestamp" in pod["metadata"])
+        return not (where in self.world.lost or leaving or suspected or ended or "deletionTimestamp" in pod["metadata"])
 
 
 def _within(tick: int, span: tuple[int, int]) -> bool:
@@ -248,6 +249,7 @@ def end_of(world: World) -> dict[str, Any]:
         "gang": sum(labels[f"{GROUP}/role"] == "gang" for labels in alive),
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
         "tainted": [n["metadata"]["name"] for n in api.of("Node") if "quarantined" in str(n["spec"].get("taints"))],
+        "suspected": [p["metadata"]["name"] for p in api.of("Pod") if p["metadata"]["name"] in world.suspected],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
         "rate": world.journal.values.get("learningRate"),
         "run": (world.journal.phase, len(world.journal.gang), world.journal.suspend),

@@ -105,6 +105,13 @@ def bad_machine(world: World, tick: int) -> None:
         world.condemn(_host_in(world, 0))
 
 
+def suspected(world: World, tick: int) -> None:
+    """The coordinator trusts a machine no more, but would take it again with a new agent."""
+    create(world, tick)
+    if world.at(0):
+        world.suspected.add(_host_in(world, 0))
+
+
 def renamed_machine(world: World, tick: int) -> None:
     """A bad machine is taken away and handed back under another name; it is as bad as before."""
     bad_machine(world, tick)
@@ -201,6 +208,7 @@ SCENARIOS: dict[str, Scenario] = {
     "crash": Scenario(crash, 10, RUNNING),
     "out-of-memory": Scenario(out_of_memory, 10, RUNNING),
     "bad-machine": Scenario(bad_machine, 20, {**RUNNING, "jobs": [], "tainted": []}),
+    "suspected": Scenario(suspected, 15, {**RUNNING, "pods": HOSTS, "suspected": []}),
     "renamed-machine": Scenario(renamed_machine, 25, RUNNING),
     "suspend": Scenario(suspend, 8, {"phase": "Suspended", "pods": []}),
     "resume": Scenario(resume, 25, RUNNING),

@@ -57,6 +57,8 @@ class World:
     """When the gang had been at work for a moment: what is special about a scenario begins here."""
     stuck: set[str] = field(default_factory=set)
     """Pods whose kubelet does not get them ended."""
+    suspected: set[str] = field(default_factory=set)
+    """Hosts that the coordinator takes again only with a new agent, which has another name."""
     told: list[str] = field(default_factory=list)
 
     def add_nodes(self, count: int) -> None:
@@ -262,7 +264,7 @@ class World:
 
     def _good(self) -> list[str]:
         """Agents the coordinator heard a moment ago."""
-        return sorted(name for name, at in self.heard.items() if self.clock - at < 2)
+        return sorted(name for name, at in self.heard.items() if self.clock - at < 2 and name not in self.suspected)
 
     def coordinator(self) -> str | None:
         """Name of the coordinator that leads: the newest that runs on a living node."""
@@ -285,7 +287,7 @@ class World:
         agents = [
             {"host": name, "hardware": self.machines[name], "silentSeconds": float(self.clock - at),
              "gone": self.gone.get(name, ""),
-             "state": "Suspect" if name in self.gone else "InUse" if name in j.gang else "Spare"}
+             "state": "Suspect" if name in {*self.gone, *self.suspected} else "InUse" if name in j.gang else "Spare"}
             for name, at in sorted(self.heard.items())
             if self.clock - at < 60
         ]  # fmt: skip
