@@ -61,7 +61,7 @@ struct OpI8 {
   typedef int8_t W;
   typedef vi Acc;
   typedef int32_t Sum;
-  static constexpr int MOST = WIDE ? 6 : 3;
+  static constexpr int MOST = WIDE ? 6 : 4;
 #if defined(__AVX512VNNI__)  // multiplies unsigned with signed bytes: x is stored with 128 added
   typedef uint8_t X;
   static constexpr int STEP = 64, ADDED = 128;
@@ -113,38 +113,17 @@ __attribute__((noinline)) static typename Op::Sum rest(const typename Op::W *w, 
   return sum;
 }
 
-template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
-  if (int64_t(held.size()) < count) held.resize(count);
-  return held.data();
-}
-
-// Rows of x, where their products go, and which columns are summed up now: from `begin` on, whole steps up to `end`. Where
-// that is not the end of the row, the vectors in which sums are made are held until the rest is added: where a sum was
-// interrupted makes no difference to it.
-template <class Op> struct Work {
-  const typename Op::X *x;
-  const float *x_scale;
-  float *y;
-  bool relu;
-  int64_t begin, end;
-  typename Op::Acc *held;  // null where all columns are summed up at once
-};
-
 // Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x. Meanwhile half as many bytes of what
 // comes later are fetched from `ahead` on.
 template <class Op, int R, int M, bool AHEAD>
-static inline void tile(const Linear &l, int64_t row, int64_t part, const Work<Op> &work, typename Op::Acc *held,
-                        const char *ahead) {
+static inline void tile(const Linear &l, int64_t row, int64_t part, const typename Op::X *x, const float *x_scale,
+                        float *y, bool relu, const char *ahead) {
   constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
   const int64_t k = l.k;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
-  const typename Op::X *x = work.x;
   typename Op::Acc acc[M][R] = {};
-  if (work.begin)
-    for (int m = 0; m < M; m++)
-      for (int r = 0; r < R; r++) acc[m][r] = held[m * R + r];
-  int64_t i = work.begin;
-  for (; i + Op::STEP <= work.end; i += Op::STEP) {
+  int64_t i = 0;
+  for (; i + Op::STEP <= k; i += Op::STEP) {
     if (AHEAD) {
       for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(ahead + b, 0, 2);
       ahead += FETCHED;
@@ -153,11 +132,6 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, const Work<O
       const typename Op::Wv wv = Op::w(w + r * part * k + i);
       for (int m = 0; m < M; m++) acc[m][r] = Op::fma(acc[m][r], wv, x + m * k + i);
     }
-  }
-  if (work.end < k) {
-    for (int m = 0; m < M; m++)
-      for (int r = 0; r < R; r++) held[m * R + r] = acc[m][r];
-    return;
   }
 #pragma GCC unroll 8  // all of it: a sum that is found by a variable would lie in memory, not in a register
   for (int m = 0; m < M; m++) {
@@ -170,62 +144,55 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, const Work<O
       for (int r = 0; r < R; r++) s[r] += rest<Op>(w + r * part * k, x + m * k, i, k);
     for (int r = 0; r < R; r++) {
       const int64_t at = row + r * part;
-      const float f = finish(l, s[r], at, work.x_scale ? work.x_scale[m] : 0.f);
-      work.y[m * l.n + at] = act(l.bias ? f + l.bias[at] : f, work.relu);
+      const float f = finish(l, s[r], at, x_scale ? x_scale[m] : 0.f);
+      y[m * l.n + at] = act(l.bias ? f + l.bias[at] : f, relu);
     }
   }
 }
 
 // Rows [from, to) of the weights with M rows of x, and half as many bytes fetched from `ahead` on, if it is there.
 template <class Op, int M, bool AHEAD>
-__attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const Work<Op> &work,
-                                             const char *ahead) {
+__attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x,
+                                             const float *xs, float *y, bool relu, const char *ahead) {
   constexpr int R = !WIDE && M > 3 ? 3 : 4;
-  const int64_t part = (to - from) / R;
-  const int64_t fetched = AHEAD ? R * (work.end - work.begin) * sizeof(typename Op::W) / 2 : 0;
-  typename Op::Acc *held = work.held;
-  for (int64_t row = from; row < from + part; row++, ahead += fetched, held += M * R)
-    tile<Op, R, M, AHEAD>(l, row, part, work, held, ahead);
-  for (int64_t row = from + R * part; row < to; row++, held += M) tile<Op, 1, M, false>(l, row, 0, work, held, nullptr);
+  const int64_t part = (to - from) / R, fetched = AHEAD ? R * l.k * sizeof(typename Op::W) / 2 : 0;
+  for (int64_t row = from; row < from + part; row++, ahead += fetched)
+    tile<Op, R, M, AHEAD>(l, row, part, x, xs, y, relu, ahead);
+  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, x, xs, y, relu, nullptr);
 }
 
 template <class Op, int M>
-static void columns(int64_t count, const Linear &l, int64_t from, int64_t to, const Work<Op> &work,
-                    const char *ahead) {
+static void columns(int64_t count, const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs,
+                    float *y, bool relu, const char *ahead) {
   if constexpr (M > 1)
-    if (count < M) return columns<Op, M - 1>(count, l, from, to, work, ahead);
-  ahead ? column<Op, M, true>(l, from, to, work, ahead) : column<Op, M, false>(l, from, to, work, nullptr);
+    if (count < M) return columns<Op, M - 1>(count, l, from, to, x, xs, y, relu, ahead);
+  ahead ? column<Op, M, true>(l, from, to, x, xs, y, relu, ahead)
+        : column<Op, M, false>(l, from, to, x, xs, y, relu, nullptr);
 }
-
-constexpr int64_t NEAR = 20 << 10;  // bytes of x that stay in the first cache while rows of weights pass by
-constexpr int64_t CHUNK = 128 << 10;  // bytes of weights that stay in the second cache for all rows of x
 
 // Rows [from, to) of the weights with m rows of x. What one tile can take is one part and reads the weights straight
 // through. More are several parts of even sizes: some rows of weights at a time stay in the second cache for all of
-// them, and the first two parts fetch a half each of the rows that follow. Long rows of x are taken in pieces.
+// them, and the first two parts fetch a half each of the rows that follow.
 template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
                     float *y, bool relu) {
-  static thread_local std::vector<typename Op::Acc> held;
   const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
-  const int64_t pieces = parts == 1 ? 1 : 1 + Op::MOST * l.k * sizeof(typename Op::X) / NEAR;
-  const int64_t piece = (l.k / pieces + Op::STEP - 1) / Op::STEP * Op::STEP;
-  const int64_t chunk = parts == 1 ? to - from : std::max<int64_t>(4, CHUNK / row_bytes);
+  const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
+  const int64_t chunk = parts == 1 ? to - from : 12 * dozens;
   for (int64_t row = from; row < to; row += chunk) {
     const int64_t end = std::min(to, row + chunk);
     const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
     for (int64_t part = 0; part < parts; part++) {
       const int64_t j = m * part / parts, count = m * (part + 1) / parts - j;
       const char *ahead = parts > 1 && part < 2 ? next + part * (end - row) * row_bytes / 2 : nullptr;
-      Work<Op> work{x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, 0, 0, nullptr};
-      if (pieces > 1) work.held = scratch(held, count * (end - row));
-      for (; work.end < l.k; work.begin = work.end) {
-        work.end = std::min(l.k, work.begin + piece);
-        columns<Op, Op::MOST>(count, l, row, end, work, ahead);
-        if (ahead) ahead += (end - row) * (work.end - work.begin) * sizeof(typename Op::W) / 2;
-      }
+      columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, ahead);
     }
   }
+}
+
+template <class T> static T *scratch(std::vector<T> &held, int64_t count) {
+  if (int64_t(held.size()) < count) held.resize(count);
+  return held.data();
 }
 
 static inline float largest(const float *x, int64_t count) {
