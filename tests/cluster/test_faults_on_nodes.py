@@ -94,6 +94,24 @@ def frozen_node(hurt: Hurt) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stopped_agent(hurt: Hurt) -> Iterator[None]:
+    """The node answers, but the agent stands still for good: its pod is replaced by the operator."""
+    found = hurt.training.until_step(0)
+    named = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in hurt.training.pods()}
+    host = next(w["host"] for w in found["workers"] if named[w["host"]] == hurt.where.name)
+    (pid,) = [pid for pid in cgroups.pids(hurt.where.machine.group) if _is_agent(pid, host)]
+    os.kill(pid, signal.SIGSTOP)
+    yield
+
+
+def _is_agent(pid: int, host: str) -> bool:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return b"opt_runtime.agent" in words and host.encode() in words
+    return False
+
+
+@contextlib.contextmanager
 def cut_off_node(hurt: Hurt) -> Iterator[None]:
     hurt.where.cut_off()
     try:
@@ -130,6 +148,7 @@ def killed_node_without_an_operator(hurt: Hurt) -> Iterator[None]:
 
 FAULTS: dict[str, Callable[[Hurt], contextlib.AbstractContextManager[None]]] = {
     "pod killed": killed_pod,
+    "agent stopped": stopped_agent,
     "node killed": killed_node,
     "node frozen": frozen_node,
     "network cut": cut_off_node,

@@ -35,8 +35,8 @@ CHECKS = {
     "seconds": 1, "minMatmulRatio": 0.01, "minMemoryRatio": 0.01, "minBandwidthRatio": 0.01, "stragglerRatio": 100,
     "maxFaultsPerDay": 100,
 }  # fmt: skip
-"""A short burn-in. All nodes of a test share one machine: how quick they are says nothing of them. And a test does more to
-a node than a day does."""
+"""A short burn-in. All nodes of a test share one machine: how quick they are says nothing of them. And a test does more
+to a node than a day does."""
 
 
 @dataclass
