@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LAYERS, HEADS, HIDDEN, VOCABULARY, LENGTH = 8, 8, 256, 4096, 128
-SEQUENCES = 4
-"""Of a batch, over both ranks."""
+LAYERS, HEADS, HIDDEN, VOCABULARY, LENGTH = 8, 8, 256, 4096, 64
+SEQUENCES = 2
+"""Of a batch, over both ranks. Short, so that a recovery is not mostly the step that ends it."""
 RANKS = 2
 RATE = 6e-4
 

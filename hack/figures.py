@@ -34,7 +34,7 @@ CHOSEN: tuple[tuple[str, str, str], ...] = (
     ("checkpoint", "stall per save, 1.50 GB", "ms"),
     ("recovery", "kill-rank p50", "s"),
     ("recovery", "lose-host p95", "s"),
-    ("operator", "lost node to next step, spare, p95", "s"),
+    ("operator", "lost node to next step, p95", "s"),
     ("serving", "decode 1x32 float32", "tok/s"),
     ("serving", "decode 8x32 float32", "tok/s"),
     ("serving", "decode 8x32 int8", "tok/s"),
