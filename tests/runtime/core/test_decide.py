@@ -88,6 +88,24 @@ def test_silence_alone_kills_nothing() -> None:
     assert decide(with_host(gang(), "h1", heard=NOW - 50)).actions == ()
 
 
+def test_an_agent_that_stands_still_is_given_up_where_a_spare_can_take_its_place() -> None:
+    """Its ranks train on, but keep no copies elsewhere and cannot be heard."""
+    found = start(with_host(gang(), "h1", heard=NOW - 61))
+    assert (found.rung, found.cause, found.hosts) == (2, "HostLost", ("h0", "h2"))
+    assert "stands still" in found.evidence[1]
+    assert decide(with_host(gang(spares=0), "h1", heard=NOW - 61)).actions == ()
+
+
+def test_when_most_hosts_are_silent_the_network_here_is_at_fault() -> None:
+    silent = with_host(with_host(gang(), "h1", heard=NOW - 61), "h0", heard=NOW - 61)
+    assert decide(silent).actions == ()
+    assert decide(with_host(gang(hosts=1), "h1", heard=NOW - 61)).actions == (), "one of two"
+
+
+def test_a_spare_that_stands_still_is_marked() -> None:
+    assert only(with_host(gang(), "h2", heard=NOW - 61), MarkHost).event == "Lost"
+
+
 def test_peers_that_lost_their_connection_are_a_second_source() -> None:
     silent = with_host(gang(), "h1", heard=NOW - 5)
     assert start(with_worker(silent, 0, exit=ended("LostPeer", at=NOW - 4))).cause == "HostLost"
