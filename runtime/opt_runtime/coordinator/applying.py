@@ -78,6 +78,8 @@ class Applier:
 
     def _bring_forward(self, report: AgentReport, fresh: bool) -> None:
         """Walk a host through the ledger's states as far as its report proves."""
+        if fresh and report.host not in self._c.state.gang and self._c.state.ledger.state(report.hardware) == "InUse":
+            self._mark(report.hardware, "Lost", "it is back with a new agent; the one that was in the gang is gone")
         state = self._c.state.ledger.state(report.hardware)
         back = report.hardware in self._lost
         if state == "Suspect" and not (fresh or back):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from opt_api.documents.logbook import Cause
 from opt_runtime.core.causes import TRAITS, cause_of_exit
 from opt_runtime.core.patience import AGENT_PATIENCE_S, PARTNER_PATIENCE_S
-from opt_runtime.core.snapshot import GangSnapshot, HostView, WorkerView
+from opt_runtime.core.snapshot import GangSnapshot, WorkerView
 
 SETTLE_S = 0.5
 """Victims of a lost peer may report before the peer's own agent does; so long they are not believed to be the root."""
@@ -51,13 +51,16 @@ def silent_hosts(snapshot: GangSnapshot) -> tuple[str, ...]:
 def lost_hosts(snapshot: GangSnapshot) -> dict[str, tuple[str, ...]]:
     """Silent hosts that a second source confirms as gone, with both words.
 
-    Silence alone is not enough, as our own network may be at fault; a long one is where that costs no host.
+    Silence alone is not enough, as our own network may be at fault; a long one is for a host that does nothing.
     """
+    still = long_silent_hosts(snapshot)
     found: dict[str, tuple[str, ...]] = {}
     for name in silent_hosts(snapshot):
         host = snapshot.host(name)
         second = host.gone if host else ""
-        if host and (second := second or _peers_word(snapshot, name) or _long_silence(snapshot, host)):
+        if name not in snapshot.gang:
+            second = second or still.get(name, "")
+        if host and (second := second or _peers_word(snapshot, name)):
             silence = (
                 f"no report for {snapshot.now - host.heard:.1f} s" if host.heard else "no report to this coordinator"
             )
@@ -77,15 +80,14 @@ def _peers_word(snapshot: GangSnapshot, name: str) -> str:
     return f"ranks {_ranks(stuck)} on other hosts make no progress" if stuck else ""
 
 
-def _long_silence(snapshot: GangSnapshot, host: HostView) -> str:
-    """That a host is one of few that have been silent for very long, and not needed; empty where it is otherwise."""
-    if snapshot.now - host.heard < AGENT_PATIENCE_S or not host.heard:
-        return ""
+def long_silent_hosts(snapshot: GangSnapshot) -> dict[str, str]:
+    """Hosts whose agents stand still, with words: few among all, and a spare is there for each of the gang."""
     silent = set(silent_hosts(snapshot))
     spares = [h for h in snapshot.hosts if h.name not in silent and snapshot.ledger.state(h.hardware) == "Spare"]
     if len(silent & set(snapshot.gang)) > len(spares) or 2 * len(silent) >= len(snapshot.hosts):
-        return ""
-    return f"its agent stands still, or cannot be heard here, for more than {AGENT_PATIENCE_S:.0f} s"
+        return {}
+    word = f"its agent stands still, or cannot be heard here, for more than {AGENT_PATIENCE_S:.0f} s"
+    return {h.name: word for h in snapshot.hosts if 0 < h.heard <= snapshot.now - AGENT_PATIENCE_S}
 
 
 def _waiting(snapshot: GangSnapshot, worker: WorkerView) -> bool:

@@ -133,6 +133,15 @@ def test_a_condemned_machine_is_sent_away_under_any_name(store: Store) -> None:
         assert refused == "machine m-h0 is Quarantined under the new name 'other' (before: h0): ECC errors"
 
 
+def test_a_machine_that_left_the_gang_with_its_agent_is_a_spare_again_with_a_new_one(store: Store) -> None:
+    """Its node was drained, say: nobody said that it failed, and its next pod has another name."""
+    with coordinator(store) as c:
+        started(c)
+        assert c.state.ledger.state("m-h1") == "InUse"
+        say(c, "other", hardware="m-h1", pid=2)
+        assert c.state.ledger.state("m-h1") == "Spare"
+
+
 def test_a_pardoned_machine_is_taken_in_again_and_checked(store: Store) -> None:
     with coordinator(store) as c:
         say(c, "h0")

@@ -89,10 +89,13 @@ def test_silence_alone_kills_nothing() -> None:
 
 
 def test_an_agent_that_stands_still_is_given_up_where_a_spare_can_take_its_place() -> None:
-    """Its ranks train on, but keep no copies elsewhere and cannot be heard."""
-    found = start(with_host(gang(), "h1", heard=NOW - 61))
-    assert (found.rung, found.cause, found.hosts) == (2, "HostLost", ("h0", "h2"))
-    assert "stands still" in found.evidence[1]
+    """Its ranks train on, but keep no copies elsewhere and cannot be heard: they save with the others, and stop."""
+    still = with_host(gang(), "h1", heard=NOW - 61)
+    assert "stands still" in only(still, StopGang).reason
+    stopping = replace(still, stopping=True)
+    assert decide(stopping).actions == ()
+    stopped = start(with_worker(stopping, 0, exit=ended("Stopped")))
+    assert (stopped.rung, stopped.cause, stopped.hosts) == (0, "Resumed", ("h0", "h2"))
     assert decide(with_host(gang(spares=0), "h1", heard=NOW - 61)).actions == ()
 
 
