@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pytest
 from optcluster import cgroups, node
 from optcluster.cluster import LABELS, Cluster, Node
 from support.cluster import kubectl
-from support.operator_run import CHECKS, Release, Training, released
+from support.operator_run import CHECKS, ROLE, Release, Training, released
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -134,16 +135,16 @@ def drained_node(hurt: Hurt) -> Iterator[None]:
 
 @contextlib.contextmanager
 def killed_node_without_an_operator(hurt: Hurt) -> Iterator[None]:
-    """The coordinator swaps in the spare by itself; the operator makes a new one when it is back."""
+    """The coordinator swaps in the spare by itself; if it was on that node, the gang waits for the operator."""
     hurt.training.release.scale(0)
     hurt.where.kill()
-    began = time.monotonic()
+    back = threading.Timer(AWAY_S, hurt.training.release.scale, (2,))
+    back.start()
     try:
         yield
-        time.sleep(max(0.0, AWAY_S - (time.monotonic() - began)))
     finally:
+        back.join()
         hurt.where.start()
-        hurt.training.release.scale(2)
 
 
 FAULTS: dict[str, Callable[[Hurt], contextlib.AbstractContextManager[None]]] = {
@@ -158,8 +159,13 @@ FAULTS: dict[str, Callable[[Hurt], contextlib.AbstractContextManager[None]]] = {
 
 
 def victim(training: Training) -> Node:
-    """A node that a gang's host is on, and neither operator nor store."""
-    name = training.node_of_a_worker(SYSTEM_NODE)
+    """A node that a gang's host is on, and neither operator nor store; best without the coordinator."""
+    coordinators = (pod for pod in training.pods() if pod["metadata"]["labels"][ROLE] == "coordinator")
+    busy = [pod["spec"].get("nodeName", "") for pod in coordinators]
+    try:
+        name = training.node_of_a_worker(SYSTEM_NODE, *busy)
+    except StopIteration:
+        name = training.node_of_a_worker(SYSTEM_NODE)
     return training.release.cluster.node(int(name.rpartition("-")[2]))
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from opt_api.training.status import Phase, Rung
+from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Create, Tell
 from opt_operator.core.builders import pods
 from opt_operator.core.builders.queueing import pod_group, pod_queued
@@ -16,7 +17,7 @@ from opt_operator.core.rules.burn_in import burn_in
 from opt_operator.core.rules.places import COORDINATOR, Places, places_of, removals
 from opt_operator.core.rules.surroundings import surroundings
 from opt_operator.core.rules.verdict import LATER_S, SOON_S, Case, Verdict, intend
-from opt_operator.core.views import CoordinatorReport
+from opt_operator.core.views import CoordinatorReport, Taint
 
 BACKOFF_LIMIT_S = 60
 STEADY_S = 10.0
@@ -103,16 +104,23 @@ def _pod(case: Case, slot: int, place: pods.Placement) -> dict[str, Any]:
 
 
 def _room(case: Case) -> bool:
-    """Whether there are machines enough for each host of the gang to have its own; the ledger counts machines."""
-    snapshot, wanted = case.snapshot, case.training.spec.pods.node_selector
-    good = [
+    """Whether the cluster has machines enough for each host of the gang to have its own; the ledger counts machines.
+
+    A machine that is lost, cordoned or quarantined counts: it comes back, and until then hosts do not share one.
+    """
+    wanted = case.training.spec.pods.node_selector
+    machines = [
         node
-        for name, node in (snapshot.nodes or {}).items()
-        if snapshot.verdicts[name].state == "Good"
-        and not any(taint.effect in ("NoSchedule", "NoExecute") for taint in node.spec.taints)
-        and wanted.items() <= node.metadata.labels.items()
+        for node in (case.snapshot.nodes or {}).values()
+        if wanted.items() <= node.metadata.labels.items() and not any(map(_keeps_out, node.spec.taints))
     ]
-    return len(good) >= case.plan.layout.hosts
+    return len(machines) >= case.plan.layout.hosts
+
+
+def _keeps_out(taint: Taint) -> bool:
+    """Whether a taint says for whom a node is, and not what is the matter with it now."""
+    passing = taint.key.startswith("node.kubernetes.io/") or taint.key == names.QUARANTINED
+    return taint.effect in ("NoSchedule", "NoExecute") and not passing
 
 
 def _avoid(case: Case) -> frozenset[str]:

@@ -10,6 +10,7 @@ from opt_operator.core.builders import pods
 from opt_operator.core.builders import surroundings as build
 from opt_operator.core.rules.places import COORDINATOR, Places
 from opt_operator.core.rules.verdict import Case
+from opt_operator.core.views import PodView
 
 
 def surroundings(case: Case, places: Places) -> tuple[Action, ...]:
@@ -70,11 +71,18 @@ def _identities(case: Case) -> tuple[Action, ...]:
         node = (nodes or {}).get(pod.spec.node_name)
         if nodes is not None and node is None:
             continue
-        hardware = node.hardware if node else pod.spec.node_name
+        hardware = _place_on(node.hardware if node else pod.spec.node_name, pod, case.snapshot.hosts)
         domain = node.metadata.labels.get(label, "") if node else ""
         document = pods.identity(case.parent.namespace, pod.metadata.name, hardware, domain)
         told.append(Apply(document, "opt-identity"))
     return tuple(told)
+
+
+def _place_on(machine: str, pod: PodView, hosts: tuple[PodView, ...]) -> str:
+    """What the ledger knows a host's machine by; hosts that have to share one are told apart by their places."""
+    others = (other for other in hosts if other is not pod and not other.ended and not other.going)
+    shared = any(other.spec.node_name == pod.spec.node_name for other in others)
+    return f"{machine}#{pod.slot}" if shared else machine
 
 
 def _roles(case: Case, places: Places) -> tuple[Action, ...]:
