@@ -39,7 +39,7 @@ def test_a_killed_run_is_bit_equal_to_one_never_stopped(warm: Warm, tmp_path: Pa
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_hundred_kills_leave_the_series_bit_equal(warm: Warm, tmp_path: Path, workers: int) -> None:
-    plan = plan_for(steps=6000, workers=workers, save_every=5)
+    plan = plan_for(steps=4000, workers=workers, save_every=5)
     whole = never_stopped(warm, tmp_path / "whole", plan)
     broken = RunFolder(tmp_path / "broken")
     killed_again_and_again(warm, broken, plan, 100, seed=workers)
