@@ -127,6 +127,13 @@ def read_whole(stream: io.BufferedIOBase, place: memoryview) -> None:
         done += count
 
 
+CONNECT_S = 1.0
+"""A machine that is there accepts within this, however busy its programs are.
+
+Who waits longer for one that is cut off misses its successor: a new coordinator waits 3 s for the hosts of its gang.
+"""
+
+
 class Gone(ConnectionError):  # noqa: N818 - caught by what happened
     """Nobody answers. `refused`: the machine is there and nobody listens."""
 
@@ -192,7 +199,8 @@ class Client:
     def _once(self, method: str, path: str, body: Buffer, timeout_s: float | None) -> bytes:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = http.client.HTTPConnection(self.address, timeout=self._timeout)
+            within = min(CONNECT_S, self._timeout)
+            connection = self._local.connection = http.client.HTTPConnection(self.address, timeout=within)
             connection.connect()
         connection.sock.settimeout(timeout_s or self._timeout)
         connection.request(method, path, body=body)
