@@ -193,6 +193,7 @@ def _controller(cluster: Cluster) -> Iterator[None]:
     (home / "config.json").write_text(json.dumps(CONFIG))
     for path in sorted(build.folder_of(FAMILIES["jobset"]).rglob("*_jobsets.yaml")):
         cluster.api.apply_file(path)
+    wait_for(lambda: cluster.api.get(f"{JOBSETS}/jobsets"), 30, "the API of JobSets")
     environment = {"KUBECONFIG": str(cluster.kubeconfig), "TMPDIR": str(home), "HOME": str(home)}
     command = (str(programs.find("jobset")), "--config", str(home / "config.json"))
     cluster.hub.serve(Service("jobset", command, environment))
