@@ -101,7 +101,7 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     entries = json.loads(shell.run("logbook", "small", "--json").stdout)
     causes = [entry["cause"] for entry in entries]
     assert causes[:1] + causes[-1:] == ["Started", "Completed"]
-    assert {"LiveChange", "WorkerKilled", "Suspended", "Resumed"} <= set(causes)
+    assert {"LiveChange", "WorkerKilled", "Suspended", "Resumed"} <= set(causes), entries
     change = next(entry for entry in entries if entry["cause"] == "LiveChange")
     assert change["changes"] == [{"field": "optimisation.learningRate", "before": "0.001", "after": "0.0005"}]
     assert entries[-1]["toStep"] == STEPS
