@@ -61,3 +61,10 @@ def test_hosts_that_share_a_machine_are_told_apart() -> None:
     assert [_place_on(f"cloud://{pod.spec.node_name}", pod, hosts) for pod in hosts[:3]] == [
         "cloud://n#0", "cloud://n#1", "cloud://m",
     ]  # fmt: skip
+
+
+def test_a_place_on_a_machine_is_that_machine_to_whoever_looks_for_it() -> None:
+    place = names.place_on("cloud://n-1", 3)
+    assert names.is_on(place, "cloud://n-1")
+    assert names.is_on("cloud://n-1", "cloud://n-1")
+    assert not names.is_on(place, "cloud://n")

@@ -91,6 +91,16 @@ def burn_in_job(training: str, hardware: str) -> str:
     return f"{training}-burn-in-{machine(hardware)}"
 
 
+def place_on(machine: str, slot: int) -> str:
+    """Hardware identity of a host that has to share its machine."""
+    return f"{machine}#{slot}"
+
+
+def is_on(hardware: str, machine: str) -> bool:
+    """Whether a hardware identity is that machine's, or of a place on it."""
+    return hardware == machine or hardware.startswith(f"{machine}#")
+
+
 def machine(hardware: str) -> str:
     """A hardware identity as a label can hold it."""
     return hashlib.sha256(hardware.encode()).hexdigest()[:MACHINE_CHARS]

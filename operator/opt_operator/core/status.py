@@ -7,6 +7,7 @@ from typing import Any
 
 from opt_api.conditions import Conditions
 from opt_api.training.status import CheckpointStatus, HostStatus, Nodes, OPTTrainingStatus, Phase
+from opt_operator.core import names
 from opt_operator.core.conditions import Said, Type, moved, said
 from opt_operator.core.diagnosis import diagnose
 from opt_operator.core.phases import TERMINAL, allowed
@@ -122,7 +123,7 @@ def _seen_on(snapshot: Snapshot, host: str, hardware: str) -> str:
     """
     pod = next((pod for pod in snapshot.hosts if pod.metadata.name == host), None)
     node = (snapshot.nodes or {}).get(pod.spec.node_name) if pod else None
-    if node is not None and node.hardware == hardware:
+    if node is not None and names.is_on(hardware, node.hardware):
         return node.metadata.name
     return next((h.node for h in snapshot.status.hosts if h.name == host and h.hardware == hardware), "")
 

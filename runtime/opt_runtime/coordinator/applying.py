@@ -111,8 +111,8 @@ class Applier:
         if not self._c.state.ledger.allows(hardware, event):
             return
         limit = self._c.settings.plan.resilience.host_checks.max_faults_per_day if fault else None
-        told = {"hardware": hardware, "host_event": event, "reason": reason[:1000], "fault": fault}
-        self._c.record("HostMarked", **told, max_faults=limit)
+        words = reason[:1000]
+        self._c.record("HostMarked", hardware=hardware, host_event=event, reason=words, fault=fault, max_faults=limit)
 
     def _start(self, start: StartAttempt) -> None:
         c, now = self._c, self._c.now()

@@ -18,7 +18,16 @@ from opt_runtime.core.actions import (
 )
 from opt_runtime.core.budget import Failure, check_budget
 from opt_runtime.core.causes import TRAITS, Scope
-from opt_runtime.core.detect import Finding, find, long_silent_hosts, lost_hosts, settling, silent_hosts
+from opt_runtime.core.detect import (
+    STANDS_STILL,
+    Finding,
+    dispensable_hosts,
+    find,
+    lost_hosts,
+    settling,
+    silent_hosts,
+    still_hosts,
+)
 from opt_runtime.core.diverged import on_divergence
 from opt_runtime.core.hosts import HostEvent
 from opt_runtime.core.placement import copies_lag, from_memory, good_hosts, place, size_of, supply
@@ -91,10 +100,10 @@ def _done(snapshot: GangSnapshot) -> Decision | None:
 def _stopped(snapshot: GangSnapshot) -> Decision | None:
     """Every rank saved and stopped because it was asked to: for a person, or for a gang of other hosts.
 
-    Ranks on silent hosts stop and save with the others; what these say goes for them.
+    Ranks whose agent stands still stop and save with the others; what these say goes for them.
     """
-    silent = silent_hosts(snapshot) if snapshot.stopping else ()
-    heard = [worker for worker in snapshot.workers if worker.exit or worker.host not in silent]
+    still = still_hosts(snapshot) if snapshot.stopping else ()
+    heard = [worker for worker in snapshot.workers if worker.exit or worker.host not in still]
     ends = [worker.exit.report if worker.exit else None for worker in heard]
     if not ends or not all(end and end.cause in ("Stopped", "Completed") for end in ends):
         return None
@@ -210,11 +219,10 @@ def _suspend(snapshot: GangSnapshot) -> Decision | None:
 
 def _abandon(snapshot: GangSnapshot) -> Decision | None:
     """An agent of the gang stands still: its ranks save and stop with the others, and a spare takes its place."""
-    still = {name: word for name, word in long_silent_hosts(snapshot).items() if name in snapshot.gang}
-    if not still or snapshot.stopping:
+    name = next((name for name in dispensable_hosts(snapshot) if name in snapshot.gang), None)
+    if name is None or snapshot.stopping:
         return None
-    name, word = next(iter(still.items()))
-    return Decision((StopGang(f"host {name}: {word}; a spare takes its place"),))
+    return Decision((StopGang(f"host {name}: {STANDS_STILL}; a spare takes its place"),))
 
 
 def _grow(snapshot: GangSnapshot) -> Decision | None:

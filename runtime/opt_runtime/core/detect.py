@@ -10,6 +10,7 @@ from opt_runtime.core.causes import TRAITS, cause_of_exit
 from opt_runtime.core.patience import AGENT_PATIENCE_S, PARTNER_PATIENCE_S
 from opt_runtime.core.snapshot import GangSnapshot, WorkerView
 
+STANDS_STILL = f"its agent stands still, or cannot be heard here, for more than {AGENT_PATIENCE_S:.0f} s"
 SETTLE_S = 0.5
 """Victims of a lost peer may report before the peer's own agent does; so long they are not believed to be the root."""
 
@@ -53,25 +54,24 @@ def lost_hosts(snapshot: GangSnapshot) -> dict[str, tuple[str, ...]]:
 
     Silence alone is not enough, as our own network may be at fault; a long one is for a host that does nothing.
     """
-    still = long_silent_hosts(snapshot)
     found: dict[str, tuple[str, ...]] = {}
     for name in silent_hosts(snapshot):
         host = snapshot.host(name)
-        second = host.gone if host else ""
-        if name not in snapshot.gang:
-            second = second or still.get(name, "")
-        if host and (second := second or _peers_word(snapshot, name)):
-            silence = (
-                f"no report for {snapshot.now - host.heard:.1f} s" if host.heard else "no report to this coordinator"
-            )
-            found[name] = (f"host {name}: {silence}", second)
+        if host and (second := host.gone or _second_word(snapshot, name)):
+            since = f"for {snapshot.now - host.heard:.1f} s" if host.heard else "to this coordinator"
+            found[name] = (f"host {name}: no report {since}", second)
     return found
+
+
+def _second_word(snapshot: GangSnapshot, name: str) -> str:
+    """Of a host of the gang its peers'; of another one a long silence; empty for none."""
+    if name in snapshot.gang:
+        return _peers_word(snapshot, name)
+    return STANDS_STILL if name in dispensable_hosts(snapshot) else ""
 
 
 def _peers_word(snapshot: GangSnapshot, name: str) -> str:
     """What ranks on other hosts say that only makes sense if this one is gone; empty for nothing."""
-    if name not in snapshot.gang:
-        return ""
     others = [worker for worker in snapshot.workers if worker.host != name]
     cut = [w.rank for w in others if w.exit and w.exit.report and w.exit.report.cause == "LostPeer"]
     if cut:
@@ -80,14 +80,20 @@ def _peers_word(snapshot: GangSnapshot, name: str) -> str:
     return f"ranks {_ranks(stuck)} on other hosts make no progress" if stuck else ""
 
 
-def long_silent_hosts(snapshot: GangSnapshot) -> dict[str, str]:
-    """Hosts whose agents stand still, with words: few among all, and a spare is there for each of the gang."""
+def still_hosts(snapshot: GangSnapshot) -> tuple[str, ...]:
+    """Hosts whose agents have been silent for so long that they stand still; those once heard."""
+    return tuple(host.name for host in snapshot.hosts if 0 < host.heard <= snapshot.now - AGENT_PATIENCE_S)
+
+
+def dispensable_hosts(snapshot: GangSnapshot) -> tuple[str, ...]:
+    """Hosts that stand still and can be done without: few among all, and a spare is there for each of the gang."""
+    still = still_hosts(snapshot)
+    if not still:
+        return ()
     silent = set(silent_hosts(snapshot))
     spares = [h for h in snapshot.hosts if h.name not in silent and snapshot.ledger.state(h.hardware) == "Spare"]
-    if len(silent & set(snapshot.gang)) > len(spares) or 2 * len(silent) >= len(snapshot.hosts):
-        return {}
-    word = f"its agent stands still, or cannot be heard here, for more than {AGENT_PATIENCE_S:.0f} s"
-    return {h.name: word for h in snapshot.hosts if 0 < h.heard <= snapshot.now - AGENT_PATIENCE_S}
+    enough = len(silent & set(snapshot.gang)) <= len(spares) and 2 * len(silent) < len(snapshot.hosts)
+    return still if enough else ()
 
 
 def _waiting(snapshot: GangSnapshot, worker: WorkerView) -> bool:

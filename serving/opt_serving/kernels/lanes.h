@@ -20,7 +20,6 @@ typedef int32_t vi __attribute__((vector_size(LANES * 4)));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
 typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 typedef int8_t vb __attribute__((vector_size(LANES)));
-typedef uint8_t vub __attribute__((vector_size(LANES)));
 
 template <class V, class T> static inline V load(const T *at) {
   V v;

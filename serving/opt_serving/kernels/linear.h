@@ -1,4 +1,4 @@
-// y = x W^T + b for few rows of x, with the weights as they lie in the file: row after row, no packing.
+// y = x W^T + b, with the weights as they lie in the file: row after row, no packing.
 //
 // A tile of weight rows is read once and used for several rows of x, so that one row of x costs what reading the weights
 // costs. The rows of a tile lie far apart: each is the head of a stream of its own, and a few streams are read from

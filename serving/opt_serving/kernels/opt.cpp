@@ -1,4 +1,4 @@
-// A whole pass of OPT over a few tokens in one call, and its parts for passes over many.
+// A whole pass of OPT in one call, and its parts for ranks that hold a share of the model.
 // Tensors are float32 unless said; shapes as in opt_model.attention. Called through ctypes, which lets go of the GIL.
 #include <memory>
 #include <vector>

@@ -95,6 +95,8 @@ def test_an_agent_that_stands_still_is_given_up_where_a_spare_can_take_its_place
     stopping = replace(still, stopping=True)
     assert decide(stopping).actions == ()
     stopped = start(with_worker(stopping, 0, exit=ended("Stopped")))
+    silent = with_worker(with_host(stopping, "h1", heard=NOW - 50), 0, exit=ended("Stopped"))
+    assert decide(silent).actions == (), "its rank may be about to say that it saved"
     assert (stopped.rung, stopped.cause, stopped.hosts) == (0, "Resumed", ("h0", "h2"))
     assert decide(with_host(gang(spares=0), "h1", heard=NOW - 61)).actions == ()
 

@@ -151,26 +151,28 @@ def _affinity(parent: Parent, where: Placement, *, is_host: bool) -> Object:
 
     Where a node is lost with both, a new coordinator comes first, once the control plane has noticed.
     """
-    hosts = {"key": names.ROLE, "operator": "In", "values": ["gang", "spare"]}
-    selector = {"matchLabels": names.common_labels(parent.name), "matchExpressions": [hosts]}
-    apart: Object = {"labelSelector": selector, "topologyKey": HOSTNAME}
-    if where.alone:
-        made: Object = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
-    else:
-        wish = {"weight": 100, "podAffinityTerm": apart}
-        made = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}}
+    hosts, coordinator = _beside(parent, "gang", "spare"), _beside(parent, "coordinator")
+    wishes = [] if where.alone else [{"weight": 100, "podAffinityTerm": hosts}]
     if is_host:
-        leader = {"key": names.ROLE, "operator": "In", "values": ["coordinator"]}
-        where_it_is = {"matchLabels": names.common_labels(parent.name), "matchExpressions": [leader]}
-        wish = {"weight": 50, "podAffinityTerm": {"labelSelector": where_it_is, "topologyKey": HOSTNAME}}
-        made["podAntiAffinity"].setdefault("preferredDuringSchedulingIgnoredDuringExecution", []).append(wish)
+        wishes.append({"weight": 50, "podAffinityTerm": coordinator})
+    apart: Object = {"requiredDuringSchedulingIgnoredDuringExecution": [hosts]} if where.alone else {}
+    if wishes:
+        apart["preferredDuringSchedulingIgnoredDuringExecution"] = wishes
+    made: Object = {"podAntiAffinity": apart}
     if parent.pods.topology_key and is_host:
-        term = {"labelSelector": selector, "topologyKey": parent.pods.topology_key}
+        term = {**hosts, "topologyKey": parent.pods.topology_key}
         made["podAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
     if where.avoid:
         terms = [{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": sorted(where.avoid)}]}]
         made["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     return made
+
+
+def _beside(parent: Parent, *roles: names.Role) -> Object:
+    """On one node with a pod of the training in one of these roles."""
+    role_in = {"key": names.ROLE, "operator": "In", "values": list(roles)}
+    selector = {"matchLabels": names.common_labels(parent.name), "matchExpressions": [role_in]}
+    return {"labelSelector": selector, "topologyKey": HOSTNAME}
 
 
 def _pod(parent: Parent, name: str, labels: dict[str, str], spec: Object, **metadata: Any) -> Object:

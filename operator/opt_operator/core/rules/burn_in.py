@@ -57,7 +57,7 @@ def _document(case: Case, node: NodeView, host: HostStatus) -> dict[str, object]
 def _node(case: Case, host: HostStatus) -> NodeView | None:
     """The machine under whatever name it has now, if it could run a pod."""
     snapshot = case.snapshot
-    found = [node for node in (snapshot.nodes or {}).values() if node.hardware == host.hardware]
+    found = [node for node in (snapshot.nodes or {}).values() if names.is_on(host.hardware, node.hardware)]
     return next((node for node in found if snapshot.verdicts[node.metadata.name].state in MAY_WORK), None)
 
 

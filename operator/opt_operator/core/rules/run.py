@@ -126,9 +126,12 @@ def _keeps_out(taint: Taint) -> bool:
 def _avoid(case: Case) -> frozenset[str]:
     """Nodes that are broken, or whose machine is quarantined, whatever it is called now."""
     snapshot = case.snapshot
-    banned = {h.hardware for h in snapshot.status.hosts if h.state in ("Quarantined", "Retired")}
-    nodes = snapshot.nodes or {}
-    return frozenset(n for n, node in nodes.items() if snapshot.verdicts[n].state == "Bad" or node.hardware in banned)
+    banned = [h.hardware for h in snapshot.status.hosts if h.state in ("Quarantined", "Retired")]
+    return frozenset(
+        name
+        for name, node in (snapshot.nodes or {}).items()
+        if snapshot.verdicts[name].state == "Bad" or any(names.is_on(hardware, node.hardware) for hardware in banned)
+    )
 
 
 def _wait(case: Case, recent: list[datetime]) -> float:

@@ -82,7 +82,7 @@ def _place_on(machine: str, pod: PodView, hosts: tuple[PodView, ...]) -> str:
     """What the ledger knows a host's machine by; hosts that have to share one are told apart by their places."""
     others = (other for other in hosts if other is not pod and not other.ended and not other.going)
     shared = any(other.spec.node_name == pod.spec.node_name for other in others)
-    return f"{machine}#{pod.slot}" if shared else machine
+    return names.place_on(machine, pod.slot) if shared else machine
 
 
 def _roles(case: Case, places: Places) -> tuple[Action, ...]:
