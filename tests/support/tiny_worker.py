@@ -5,6 +5,7 @@ Its first rank appends `step loss` to losses.txt beside the hosts' folders; the 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -83,15 +84,11 @@ class Loop:
         return False
 
     def after_step(self) -> None:
-        finite = self.loss == self.loss
-        if (
-            finite and self.order.rank == 0
-        ):  # before the step is published: a killed rank then writes it twice, not never
+        if self.order.rank == 0:  # before the step is published: a killed rank then writes it twice, not never
             with (Path(self.order.directory).parent / "losses.txt").open("a") as file:
                 file.write(f"{self.step} {self.loss.hex()}\n")
-        if finite:
-            self.context.memory.publish(self.step, {n: t.numpy().data for n, t in self.tensors.items()})
-        self.beat("step", loss=self.loss if finite else None, loss_finite=finite)
+        self.context.memory.publish(self.step, {n: t.numpy().data for n, t in self.tensors.items()})
+        self.beat("step", loss=self.loss)
 
     def end(self, cause: str, message: str = "done") -> ExitReport:
         return ExitReport(
@@ -109,9 +106,10 @@ def run(context: WorkerContext) -> ExitReport:
             loop.train_step()
         except RuntimeError as fault:
             return loop.end("LostPeer", str(fault)[:500])
+        if not math.isfinite(loop.loss):
+            loop.step -= 1  # as the trainer: no heartbeat of that step, and the report names the one before
+            return loop.end("Diverged", f"the loss of step {loop.step + 1} is not finite")
         loop.after_step()
-        if loop.loss != loop.loss:
-            return loop.end("Diverged", f"the loss of step {loop.step} is not finite")
         if context.stopping:
             return loop.end("Stopped")
         time.sleep(pause)

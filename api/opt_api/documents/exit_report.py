@@ -54,5 +54,6 @@ class ExitReport(Document):
     attempt: Whole
     rank: Whole
     step: LongWhole
+    """The last step that was finished; one whose loss is not finite is not."""
     saved_step: LongWhole | None = None
     """Step of the checkpoint written on the way out."""
