@@ -15,6 +15,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from optcluster.pki import Authority
 from optcluster.wait import wait_for
 from support.cluster import fresh_namespace, pod
 from support.evaluation_store import give_seaweedfs
-from support.operator_run import Release, Training
+from support.operator_run import ROLE, Release, Training
 from support.pod_run import give_images
 
 LOSSES = 5
@@ -57,6 +58,20 @@ while True:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One killed node: seconds to the next step, and what tells why."""
+
+    seconds: float
+    node: str
+    beside: tuple[str, ...]
+    causes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        words = f"{self.seconds:.1f} s ({', '.join(self.causes)})"
+        return f"{words} with the coordinator" if "coordinator" in self.beside else words
+
+
 def lost_node(quick: bool) -> list[Case]:
     """Ours and the peer, one after the other in one cluster: both at once would share two cores."""
     programs.provide((*EXTRAS, "jobset"))
@@ -68,15 +83,15 @@ def lost_node(quick: bool) -> list[Case]:
         found = ours(cluster, 1 if quick else LOSSES)
     finally:
         lifecycle.down(cluster)
-    each = [round(seconds, 1) for seconds in found]
-    note = f"ours: one spare, {len(found)} losses, in order {each}; JobSet 0.10.1, one loss: {words}"
-    cases = [case_of("lost node to next step, p50", "s", "lower", {OURS: found, "JobSet": [theirs]}, note)]
-    worst = {OURS: [sorted(found)[-1 - len(found) // 20]], "JobSet": [theirs]}
+    seconds = sorted(loss.seconds for loss in found)
+    note = f"ours: one spare, losses in order: {'; '.join(map(str, found))}. JobSet 0.10.1, one loss: {words}"
+    cases = [case_of("lost node to next step, p50", "s", "lower", {OURS: seconds, "JobSet": [theirs]}, note)]
+    worst = {OURS: [seconds[-1 - len(found) // 20]], "JobSet": [theirs]}
     return [*cases, case_of("lost node to next step, p95", "s", "lower", worst, note)]
 
 
-def ours(cluster: Cluster, losses: int) -> list[float]:
-    """Seconds of each loss; the machine comes back as the next spare."""
+def ours(cluster: Cluster, losses: int) -> list[Loss]:
+    """One after the other; the machine comes back as the next spare."""
     with fresh_namespace(cluster.api) as system, fresh_namespace(cluster.api) as namespace:
         release = Release(cluster, system, namespace)
         with tempfile.TemporaryDirectory() as folder:
@@ -90,17 +105,20 @@ def ours(cluster: Cluster, losses: int) -> list[float]:
             release.uninstall()
 
 
-def _one_loss(cluster: Cluster, training: Training) -> float:
+def _one_loss(cluster: Cluster, training: Training) -> Loss:
     before = training.until_step(SETTLED, deadline_s=600)
     wait_for(lambda: _spare(training), 180, "a spare", training.describe)
     steps = before["step"] + SETTLED
-    attempt = training.until_step(steps)["attempt"]
-    node = cluster.node(int(training.node_of_a_worker("node-1").rpartition("-")[2]))
+    attempt, known = training.until_step(steps)["attempt"], len(training.causes())
+    name = training.node_of_a_worker("node-1")
+    beside = [pod["metadata"]["labels"][ROLE] for pod in training.pods() if pod["spec"].get("nodeName") == name]
+    node = cluster.node(int(name.rpartition("-")[2]))
     began = time.monotonic()
     node.kill()
     try:
         training.until_recovered(attempt)
-        return time.monotonic() - began
+        seconds = time.monotonic() - began
+        return Loss(seconds, name, tuple(beside), tuple(training.causes()[known:]))
     finally:
         _returns(node)
 

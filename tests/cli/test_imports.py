@@ -9,7 +9,7 @@ from importlib.metadata import packages_distributions, requires
 
 import pytest
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 HELP = """
 import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -28,7 +29,11 @@ def python_files(*folders: str) -> list[Path]:
 @cache
 def tree(path: Path) -> ast.Module:
     """The syntax tree of a file."""
-    return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
+    gc.disable()  # it takes two thirds of the time of parsing everything
+    try:
+        return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
+    finally:
+        gc.enable()
 
 
 def functions(path: Path) -> Iterator[Function]:
