@@ -157,3 +157,23 @@ def test_a_suspected_host_gets_a_new_agent(snapshot: Snapshot, symptom: str) -> 
     assert decision.status is not None
     assert (decision.status.intent is not None) == (symptom == "HostSuspect")
     assert not [action for action in decision.actions if isinstance(action, Create | Delete)]  # written down first
+
+
+def test_a_coordinator_out_of_reach_is_replaced_on_another_node_and_nobody_else_is_touched() -> None:
+    snapshot = at_work()
+    leader = snapshot.coordinator
+    assert leader is not None
+    seen = replace(snapshot, unreached_s=3.2, status_age_s=1e9)
+    found = diagnose(seen, leader)
+    assert (found.symptom, found.policy.cause, found.policy.counted) == ("Unreached", "CoordinatorLost", False)
+    assert f"on node {leader.spec.node_name} any more; it was heard 3 s ago" in found.words
+    written = decide(seen)
+    assert written.status is not None
+    assert written.status.intent is not None
+    made = decide(replace(seen, status=written.status))
+    (create,) = [action for action in made.actions if isinstance(action, Create)]
+    assert create.document["metadata"]["labels"]["opt-operator.io/role"] == "coordinator"
+    required = create.document["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    kept_off = required["nodeSelectorTerms"][0]["matchExpressions"][0]
+    assert (kept_off["operator"], kept_off["values"]) == ("NotIn", [leader.spec.node_name])
+    assert not [action for action in made.actions if isinstance(action, Delete)]

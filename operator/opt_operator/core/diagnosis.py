@@ -157,8 +157,7 @@ def _waits(name: str, wait: Waiting) -> str:
 def _running(snapshot: Snapshot, pod: PodView) -> Finding:
     name = pod.metadata.name
     if pod.slot < 0:
-        ready = pod.status.phase == "Running"
-        return Finding(pod, "Ready" if ready else "Starting", f"pod {name} is {pod.status.phase}")
+        return _coordinator(snapshot, pod)
     agent = snapshot.report.agent(name) if snapshot.report else None
     in_gang = snapshot.report is not None and name in snapshot.report.gang
     if agent is not None and (agent.state in ("Spare", "InUse") or (in_gang and not agent.gone)):
@@ -166,3 +165,16 @@ def _running(snapshot: Snapshot, pod: PodView) -> Finding:
     if agent is not None and agent.state == "Suspect" and (not agent.gone or agent.silent_seconds > PATIENCE_S):
         return Finding(pod, "HostSuspect", f"the coordinator suspects host {name}: {agent.gone or 'see the logbook'}")
     return Finding(pod, "Starting", f"pod {name} is {pod.status.phase}; its agent has not passed its checks yet")
+
+
+def _coordinator(snapshot: Snapshot, pod: PodView) -> Finding:
+    """The control plane takes most of a minute to notice that a node is gone; its gang is without a coordinator then.
+
+    Agents run on while one is replaced, so that a doubt is enough; the address of one that was never heard proves none.
+    """
+    name = pod.metadata.name
+    if pod is snapshot.coordinator and snapshot.unreached_s:
+        words = f"nothing is at the address of pod {name} on node {pod.spec.node_name} any more"
+        return Finding(pod, "Unreached", f"{words}; it was heard {snapshot.unreached_s:.0f} s ago")
+    ready = pod.status.phase == "Running"
+    return Finding(pod, "Ready" if ready else "Starting", f"pod {name} is {pod.status.phase}")

@@ -62,6 +62,7 @@ class Snapshot:
         pods, jobs, children: What carries our labels.
         nodes: All nodes by name; None where we may not see them.
         report: The coordinator's newest word; None for none, or an old one.
+        unreached_s: Seconds since the coordinator was heard, where nothing is at its address any more; else 0.
         apis: API groups that the cluster has.
         status_age_s: Since we last wrote the status.
         refused: What the API server answered to the last try, if it refused.
@@ -82,6 +83,7 @@ class Snapshot:
     children: tuple[Child, ...] = ()
     nodes: Mapping[str, NodeView] | None = None
     report: CoordinatorReport | None = None
+    unreached_s: float = 0.0
     apis: frozenset[str] = frozenset()
     status_age_s: float = 1e9
     refused: str = ""

@@ -10,8 +10,8 @@ from opt_api.documents.logbook import Cause
 
 Symptom = Literal[
     "Ready", "Starting", "Unbound", "Gated", "Unschedulable", "ImagePull", "BadContainer", "Going", "GoingStuck",
-    "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory", "HostRefused", "HostSuspect",
-    "Crashed", "Left", "BadSpec", "BadData", "Completed",
+    "Unreached", "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory", "HostRefused",
+    "HostSuspect", "Crashed", "Left", "BadSpec", "BadData", "Completed",
 ]  # fmt: skip
 Treatment = Literal["keep", "wait", "replace", "replace-then-delete", "force-delete", "ask-coordinator", "pause"]
 
@@ -47,6 +47,8 @@ POLICY: dict[Symptom, Policy] = {
     "Going": Policy("replace", "somebody deleted, evicted or preempted it; its successor has another name",
                     "HostDrained"),
     "GoingStuck": Policy("force-delete", "it should have been gone by now; taken out of the API", "HostLost"),
+    "Unreached": Policy("replace", "a coordinator at whose address nothing is any more; a second one does no harm",
+                        "CoordinatorLost"),
     "NodeLost": Policy("replace", "its node is not heard of, and neither is its agent", "HostLost"),
     "NodeDoubtful": Policy("ask-coordinator", "its node is not heard of; one source is not enough to call it lost",
                            degraded=True),

@@ -71,6 +71,7 @@ class Gatherer:
             children=tuple(child for kind in CHILDREN for child in self._cache.of(kind, key)),
             nodes=self._nodes(),
             report=self._coordinators.newest(key),
+            unreached_s=self._coordinators.unreached_s(key),
             apis=self.apis,
             status_age_s=status_age_s,
             refused=refused,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,17 @@ from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
 
-POLL_S, POLL_LIMIT_S = 1.0, 20.0
+POLL_S = 1.0
+RETRY_S, RETRY_LIMIT_S = 0.5, 20.0
+"""Until a coordinator that did not answer is asked again: doubled each time."""
+UNREACHED = 2
+"""So many tries in a row that found nothing at an address, and the machine behind it is taken for gone."""
 PER_SECOND = 200
 """Polls a second at most, however many trainings there are; one that is not well is asked at every turn."""
 STALE_S, STALE_POLLS = 8.0, 3
 """A word is old after so long, or after so many turns where there are many trainings."""
-TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.5)
+TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.0)
+NO_MACHINE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
 SILENT_S = 1.0
 log = structlog.get_logger(__name__)
 
@@ -32,6 +38,9 @@ class Coordinators(Protocol):
 
     def newest(self, key: Key) -> CoordinatorReport | None:
         """The newest word, if it is not an old one."""
+
+    def unreached_s(self, key: Key) -> float:
+        """Seconds since a coordinator was heard at whose address nothing is any more; 0 where that is not sure."""
 
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         """Say something; whether it was heard."""
@@ -46,6 +55,15 @@ class Heard:
     at_s: float
 
 
+@dataclass
+class Missed:
+    """Tries in a row that brought no word of one coordinator; `unreached` are those since something was there."""
+
+    pod: str
+    tries: int = 0
+    unreached: int = 0
+
+
 class HttpCoordinators:
     """Polls the coordinators of all trainings.
 
@@ -58,13 +76,14 @@ class HttpCoordinators:
         self._cache, self._changed = cache, changed
         self._heard: dict[Key, Heard] = {}
         self._next: dict[Key, float] = {}
-        self._failures: dict[Key, int] = {}
+        self._missed: dict[Key, Missed] = {}
         self._busy: set[Key] = set()
         self._session: aiohttp.ClientSession | None = None
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as group:
+        fresh = aiohttp.TCPConnector(force_close=True)  # a kept connection would not tell whether the machine is there
+        async with aiohttp.ClientSession(timeout=TIMEOUT, connector=fresh) as session, asyncio.TaskGroup() as group:
             self._session = session
             while True:
                 await asyncio.sleep(0.1)
@@ -81,9 +100,26 @@ class HttpCoordinators:
             return None
         return heard.report
 
+    def unreached_s(self, key: Key) -> float:
+        """Seconds since a coordinator was heard at whose address nothing is any more; 0 where that is not sure.
+
+        It is not sure where we never heard it, where something takes the connection and only does not answer, and
+        where no other coordinator is heard either: then it is we who do not see.
+        """
+        heard, missed, pod = self._heard.get(key), self._missed.get(key), coordinator_of(self._cache, key)
+        if heard is None or missed is None or pod is None or {heard.pod, missed.pod} != {pod.metadata.name}:
+            return 0.0
+        if missed.unreached < UNREACHED or self._blind(key):
+            return 0.0
+        return self._now() - heard.at_s
+
+    def _blind(self, key: Key) -> bool:
+        others = [other for other in self._heard if other != key]
+        return bool(others) and all(other in self._missed for other in others)
+
     def hurry(self, key: Key) -> None:
         """Something happened to one of its pods: ask at the next moment, not at the next turn."""
-        if key not in self._failures:
+        if key not in self._missed:
             self._next.pop(key, None)
 
     def _pace(self) -> float:
@@ -106,7 +142,7 @@ class HttpCoordinators:
     def _due(self) -> list[tuple[Key, PodView]]:
         now, found, there = self._now(), [], self._cache.trainings()
         for key in [key for key in self._next if key not in there]:
-            for held in (self._next, self._heard, self._failures):
+            for held in (self._next, self._heard, self._missed):
                 held.pop(key, None)
         for key in there - self._busy:
             if self._next.get(key, 0.0) > now:
@@ -128,16 +164,25 @@ class HttpCoordinators:
             assert self._session is not None
             async with self._session.get(_url(pod, "/status")) as answer:
                 report = CoordinatorReport.model_validate(json.loads(await answer.text()))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError):
-            self._failures[key] = min(self._failures.get(key, 0) + 1, 8)
-            self._next[key] = self._now() + min(POLL_S * 2 ** (self._failures[key] - 1), POLL_LIMIT_S)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError) as fault:
+            self._miss(key, pod, fault)
             return
         finally:
             self._busy.discard(key)
-        self._failures.pop(key, None)
+        self._missed.pop(key, None)
         before = self._heard.get(key)
         self._heard[key] = Heard(pod.metadata.name, report, self._now())
         if before is None or before.pod != pod.metadata.name or signature(before.report) != signature(report):
+            self._changed(key)
+
+    def _miss(self, key: Key, pod: PodView, fault: Exception) -> None:
+        missed = self._missed.get(key)
+        if missed is None or missed.pod != pod.metadata.name:
+            missed = self._missed[key] = Missed(pod.metadata.name)
+        missed.tries += 1
+        missed.unreached = missed.unreached + 1 if no_machine(fault) else 0
+        self._next[key] = self._now() + min(RETRY_S * 2.0 ** min(missed.tries - 1, 8), RETRY_LIMIT_S)
+        if missed.unreached == UNREACHED:
             self._changed(key)
 
     @staticmethod
@@ -149,6 +194,13 @@ def well(report: CoordinatorReport) -> bool:
     """Whether nothing is expected to change soon."""
     fine = all(not agent.gone and agent.silent_seconds <= SILENT_S for agent in report.agents)
     return report.phase == "running" and not report.suspend and fine
+
+
+def no_machine(fault: Exception) -> bool:
+    """Whether not even a connection came about: a machine that is there takes or refuses one, however busy it is."""
+    if isinstance(fault, aiohttp.ConnectionTimeoutError):
+        return True
+    return isinstance(fault, aiohttp.ClientConnectorError) and fault.errno in NO_MACHINE
 
 
 def signature(report: CoordinatorReport) -> tuple[Any, ...]:

@@ -259,6 +259,9 @@ class ServeWorld:
     def newest(self, key: Key) -> CoordinatorReport | None:
         return None
 
+    def unreached_s(self, key: Key) -> float:
+        return 0.0
+
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         return False
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from opt_api.documents.preparation_report import PreparationReport
+from opt_operator.core.names import ATTEMPT, ROLE
 from opt_operator.core.serving.views import GatewayReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
@@ -19,7 +20,7 @@ from support.opmodel.api import ModelApi, Object, copied
 NS = "team"
 STAGES = ("read", "pack")
 DIGEST = "sha256:" + "1" * 64
-NOTICED_S = 8
+NOTICED_S, UNREACHED_S = 8, 3
 SETTLED_STEPS = 4
 
 
@@ -271,11 +272,11 @@ class World:
         found = [
             pod
             for pod in self.api.of("Pod")
-            if pod["metadata"]["labels"].get("opt-operator.io/role") == "coordinator"
+            if pod["metadata"]["labels"].get(ROLE) == "coordinator"
             and pod.get("status", {}).get("phase") == "Running"
             and pod["spec"]["nodeName"] not in self.lost
         ]
-        newest = max(found, key=lambda p: int(p["metadata"]["labels"]["opt-operator.io/attempt"]), default=None)
+        newest = max(found, key=lambda p: int(p["metadata"]["labels"][ATTEMPT]), default=None)
         return newest["metadata"]["name"] if newest else None
 
     # what the operator hears and says
@@ -298,6 +299,14 @@ class World:
             "agents": agents, "workers": workers, "suspend": j.suspend, "values": j.values,
             "refused": [{"hardware": machine, "names": [host], "reason": "ECC"} for machine, host in j.refused.items()],
         })  # fmt: skip
+
+    def unreached_s(self, key: Key) -> float:
+        """Of the newest coordinator, on a node that is lost; a node that the control plane gave up has its own rule."""
+        found = [pod for pod in self.api.of("Pod") if pod["metadata"]["labels"].get(ROLE) == "coordinator"]
+        newest = max(found, key=lambda pod: int(pod["metadata"]["labels"][ATTEMPT]), default=None)
+        since = self.lost.get(newest["spec"].get("nodeName", "")) if newest else None
+        silent = 0 if since is None else self.clock - since
+        return float(silent) if silent >= UNREACHED_S else 0.0
 
     def reports(self, key: Key) -> Mapping[str, GatewayReport]:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from opt_operator.core.actions import Delete
 from opt_operator.core.diagnosis import Finding, findings
@@ -96,7 +96,8 @@ def _replaced(places: Places) -> tuple[Delete, ...]:
         gone += [_delete(f, 0) for f in old if f.symptom == "NodeLost"]
         gone += [_delete(f) for f in old if f in ended[:-1]]
         if slot == COORDINATOR:
-            gone += [_delete(f) for f in old if not f.pod.ended and f.symptom != "NodeLost" and f is not found[-1]]
+            late = [f for f in old if not f.pod.ended and f.symptom != "NodeLost" and f is not found[-1]]
+            gone += [_delete(replace(f, words=f"{found[-1].name} has taken the place of {f.name}")) for f in late]
     return tuple(gone)
 
 

@@ -124,13 +124,16 @@ def _keeps_out(taint: Taint) -> bool:
 
 
 def _avoid(case: Case) -> frozenset[str]:
-    """Nodes that are broken, or whose machine is quarantined, whatever it is called now."""
+    """Nodes that are broken, out of reach, or whose machine is quarantined, whatever it is called now."""
     snapshot = case.snapshot
+    unreached = snapshot.coordinator.spec.node_name if snapshot.coordinator and snapshot.unreached_s else ""
     banned = [h.hardware for h in snapshot.status.hosts if h.state in ("Quarantined", "Retired")]
     return frozenset(
         name
         for name, node in (snapshot.nodes or {}).items()
-        if snapshot.verdicts[name].state == "Bad" or any(names.is_on(hardware, node.hardware) for hardware in banned)
+        if name == unreached
+        or snapshot.verdicts[name].state == "Bad"
+        or any(names.is_on(hardware, node.hardware) for hardware in banned)
     )
 
 

@@ -1,0 +1,160 @@
+"""Coordinators are polled over real connections: who answers, who is only busy, and at whose address nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
+
+import aiohttp
+import pytest
+
+from opt_operator.core import names
+from opt_operator.core.builders.pods import COORDINATOR_PORT
+from opt_operator.core.snapshot import Key
+from opt_operator.shell.cache import Cache, view_of
+from opt_operator.shell.kube import Kube
+from opt_operator.shell.reports import HttpCoordinators, no_machine
+
+pytestmark = pytest.mark.integration
+
+ONE, OTHER = Key("team", "one"), Key("team", "other")
+Scene = Callable[[Key], AbstractContextManager[None]]
+ADDRESSES = {ONE: "127.0.40.1", OTHER: "127.0.40.2"}
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"run": "small", "phase": "running"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nobody reads it."""
+
+
+@contextmanager
+def coordinator(key: Key) -> Iterator[None]:
+    """One that answers."""
+    with ThreadingHTTPServer((ADDRESSES[key], COORDINATOR_PORT), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+@contextmanager
+def deaf(key: Key) -> Iterator[None]:
+    """One that takes connections and says nothing: a process that stands still."""
+    with closing(socket.create_server((ADDRESSES[key], COORDINATOR_PORT), backlog=64)):
+        yield
+
+
+@contextmanager
+def nothing(key: Key) -> Iterator[None]:
+    """An address that no connection gets through to: the kernel drops what a full queue cannot take."""
+    with ExitStack() as stack:
+        stack.enter_context(closing(socket.create_server((ADDRESSES[key], COORDINATOR_PORT), backlog=0)))
+        for _ in range(4):
+            waiting = stack.enter_context(closing(socket.socket()))
+            waiting.setblocking(False)
+            waiting.connect_ex((ADDRESSES[key], COORDINATOR_PORT))
+        yield
+
+
+def cached(key: Key) -> dict[str, dict[str, object]]:
+    """A training and its coordinator's pod."""
+    labels = names.pod_labels(key.name, "coordinator", 1)
+    there = {"namespace": key.namespace}
+    status = {"phase": "Running", "podIP": ADDRESSES[key]}
+    pod = {"metadata": {"name": names.coordinator_pod(key.name, 1), "labels": labels, **there}, "status": status}
+    return {"OPTTraining": {"metadata": {"name": key.name, **there}}, "Pod": pod}
+
+
+@asynccontextmanager
+async def polling(*keys: Key) -> AsyncIterator[tuple[HttpCoordinators, list[Key]]]:
+    cache, changed = Cache(cast("Kube", None), (), lambda *_: None), list[Key]()
+    for kind, document in (item for key in keys for item in cached(key).items()):
+        cache.stores[kind].put(view_of(kind, document))
+    coordinators = HttpCoordinators(cache, changed.append)
+    task = asyncio.create_task(coordinators.run())
+    try:
+        yield coordinators, changed
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - the condition is of threads and kernels, which set no event
+            await asyncio.sleep(0.05)
+
+
+def test_nothing_at_an_address_where_a_coordinator_was_heard_is_said_at_once() -> None:
+    async def scene() -> None:
+        async with polling(ONE, OTHER) as (coordinators, changed):
+            with coordinator(OTHER):
+                with coordinator(ONE):
+                    await until(lambda: coordinators.newest(ONE) and coordinators.newest(OTHER))
+                    assert coordinators.unreached_s(ONE) == 0
+                changed.clear()
+                with nothing(ONE):
+                    await until(lambda: coordinators.unreached_s(ONE))
+                    assert changed == [ONE]
+                    assert coordinators.unreached_s(OTHER) == 0
+                with coordinator(ONE):
+                    await until(lambda: not coordinators.unreached_s(ONE))
+
+    asyncio.run(scene())
+
+
+def test_where_no_other_is_heard_either_it_is_we_who_do_not_see() -> None:
+    async def scene() -> None:
+        async with polling(ONE, OTHER) as (coordinators, changed):
+            with coordinator(OTHER), coordinator(ONE):
+                await until(lambda: coordinators.newest(ONE) and coordinators.newest(OTHER))
+            changed.clear()
+            with nothing(ONE), nothing(OTHER):
+                await until(lambda: len(changed) == 2)
+                assert (coordinators.unreached_s(ONE), coordinators.unreached_s(OTHER)) == (0, 0)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("there", [deaf, None], ids=["stands still", "refuses"])
+def test_a_machine_that_takes_or_refuses_a_connection_is_there(
+    there: Callable[[Key], AbstractContextManager[None]] | None,
+) -> None:
+    async def scene() -> None:
+        async with polling(ONE) as (coordinators, _):
+            with coordinator(ONE):
+                await until(lambda: coordinators.newest(ONE))
+            with there(ONE) if there else ExitStack():
+                await until(lambda: coordinators.newest(ONE) is None)
+                assert coordinators.unreached_s(ONE) == 0
+
+    asyncio.run(scene())
+
+
+def test_one_that_was_never_heard_may_be_out_of_our_sight() -> None:
+    async def scene() -> None:
+        async with polling(ONE) as (coordinators, changed):
+            with nothing(ONE):
+                await until(lambda: changed)
+                assert coordinators.unreached_s(ONE) == 0
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("code", "gone"), [(errno.EHOSTUNREACH, True), (errno.ECONNREFUSED, False)])
+def test_the_kernels_word_counts(code: int, gone: bool) -> None:
+    key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
+    assert no_machine(aiohttp.ClientConnectorError(key, OSError(code, "as it is"))) is gone
