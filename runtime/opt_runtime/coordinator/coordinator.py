@@ -197,6 +197,7 @@ class Coordinator:
         self.record("CoordinatorStarted")
         now = self.now()
         self._carry_goodput(now)
+        self.observed.deadlines.carry(self.state.section_seconds)
         self.observed.highest_step, self.observed.steps_lost = self.state.highest_step, self.state.steps_lost
         if self.state.phase == "running":
             per_host = self.settings.plan.layout.devices_per_host
@@ -253,6 +254,7 @@ class Coordinator:
             losses=tuple(StepLoss(step=s, loss=v) for s, v in losses[:: len(losses) // LOSSES_KEPT + 1]),
             steps_lost=self.observed.steps_lost,
             goodput=self.observed.goodput.state(self.now()),
+            section_seconds=self.observed.deadlines.known(),
             values=self.state.values,
         )
 

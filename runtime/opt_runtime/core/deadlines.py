@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from opt_api.training.resilience import SECTIONS, Section, SectionDeadlines
 from opt_runtime.core.quantile import WindowQuantile
 
@@ -17,10 +19,20 @@ class DeadlineBook:
 
     def __init__(self) -> None:
         self._observed: dict[Section, WindowQuantile] = {section: WindowQuantile() for section in SECTIONS}
+        self._carried: Mapping[Section, float] = {}
 
     def observe(self, section: Section, seconds: float) -> None:
         """Note how long a section took that came to its end."""
         self._observed[section].add(seconds)
+
+    def carry(self, known: Mapping[Section, float]) -> None:
+        """Take what a coordinator before knew (see `known`); it counts until enough was seen here."""
+        self._carried = known
+
+    def known(self) -> dict[Section, float]:
+        """p99 in seconds of the sections that were seen often."""
+        found = {section: self._p99(section) for section in SECTIONS if self._often(section)}
+        return {section: p99 for section, p99 in found.items() if p99 is not None}
 
     def deadlines(self, floors: SectionDeadlines) -> dict[Section, float]:
         """Seconds allowed for each section, floors only where nothing was observed yet."""
@@ -28,9 +40,15 @@ class DeadlineBook:
 
     def usual(self) -> dict[Section, float]:
         """5 x p99 without a floor, of the sections that were seen often: what tells waiting from working."""
-        found = {section: seen.quantile(QUANTILE) for section, seen in self._observed.items() if len(seen) >= ENOUGH}
-        return {section: FACTOR * p99 for section, p99 in found.items() if p99 is not None}
+        return {section: FACTOR * p99 for section, p99 in self.known().items()}
+
+    def _often(self, section: Section) -> bool:
+        return section in self._carried or len(self._observed[section]) >= ENOUGH
+
+    def _p99(self, section: Section) -> float | None:
+        seen = self._observed[section]
+        return self._carried[section] if section in self._carried and len(seen) < ENOUGH else seen.quantile(QUANTILE)
 
     def _deadline(self, section: Section, floor: float) -> float:
-        p99 = self._observed[section].quantile(QUANTILE)
+        p99 = self._p99(section)
         return max(float(floor), FACTOR * p99) if p99 is not None else float(floor)

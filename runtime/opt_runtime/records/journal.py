@@ -16,6 +16,7 @@ from opt_api.documents.keys import run_prefix
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
+from opt_api.training.resilience import Section
 from opt_api.types import LongWhole, NonNegative, ShortText, Text, Whole
 from opt_runtime.core.hosts import HostEvent
 from opt_runtime.records.series import Series
@@ -70,6 +71,8 @@ class RuntimeEvent(Document):
     """Steps done again since the run began, with a Progress event."""
     goodput: dict[str, NonNegative] = Field(default_factory=dict)
     """Host seconds by class since the run began."""
+    section_seconds: dict[Section, NonNegative] = Field(default_factory=dict)
+    """p99 of how long a section takes, with a Progress event: the next coordinator tells waiting from working by it."""
 
 
 def event_key(run: str, number: int) -> str:

@@ -9,6 +9,7 @@ from functools import reduce
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import Cause
 from opt_api.documents.manifests import RunningValues
+from opt_api.training.resilience import Section
 from opt_runtime.core.budget import Failure
 from opt_runtime.core.hosts import REPEAT_FAULTS, HostLedger
 from opt_runtime.core.snapshot import AttemptPhase
@@ -38,6 +39,7 @@ class RunState:
     loss: float | None = None
     goodput: Mapping[str, float] = field(default_factory=dict)
     goodput_at: float = 0.0
+    section_seconds: Mapping[Section, float] = field(default_factory=dict)
     verified: frozenset[int] = frozenset()
     verified_at: float | None = None
     coordinators: int = 0
@@ -113,6 +115,7 @@ def _progress(state: RunState, event: RuntimeEvent) -> RunState:
         loss=state.loss if event.loss is None else event.loss,
         goodput=event.goodput or state.goodput,
         goodput_at=event.time,
+        section_seconds=event.section_seconds or state.section_seconds,
         values=event.values or state.values,
     )
 

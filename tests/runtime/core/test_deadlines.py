@@ -41,6 +41,23 @@ def test_a_deadline_is_the_floor_or_five_times_p99() -> None:
     assert book.deadlines(floors)["eval"] == 20.0
 
 
+def test_a_successor_knows_what_is_usual_until_it_has_seen_enough_itself() -> None:
+    before, after, floors = DeadlineBook(), DeadlineBook(), SectionDeadlines(step=1)
+    for seconds in [0.5] * 30:
+        before.observe("step", seconds)
+    before.observe("save", 3.0)
+    assert before.known() == {"step": 0.5}
+    assert after.usual() == {}
+    after.carry(before.known())
+    assert after.usual() == {"step": 2.5}
+    assert after.deadlines(floors)["step"] == 2.5
+    for seconds in [0.1] * 19:
+        after.observe("step", seconds)
+    assert after.known() == {"step": 0.5}
+    after.observe("step", 0.1)
+    assert after.known() == {"step": 0.1}
+
+
 CHECKS = HostChecks(straggler_ratio=1.3, straggler_steps=5)
 
 

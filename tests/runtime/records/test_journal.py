@@ -33,7 +33,7 @@ HISTORY = [
     ("HostMarked", {"hardware": "m0", "host_event": "CheckPassed"}),
     ("AttemptStarted", {"attempt": 1, "gang": ("h0",), "cause": "Started"}),
     ("HostMarked", {"hardware": "m0", "host_event": "Assigned"}),
-    ("Progress", {"step": 40, "goodput": {"productive": 10.0, "init": 2.0}}),
+    ("Progress", {"step": 40, "goodput": {"productive": 10.0, "init": 2.0}, "section_seconds": {"step": 0.5}}),
     ("Failed", {"cause": "HostLost", "step": 41}),
     ("HostMarked", {"hardware": "m0", "host_event": "Lost", "fault": True, "reason": "power"}),
     ("Paused", {"cause": "SparesSpent"}),
@@ -47,6 +47,7 @@ def test_a_new_coordinator_knows_what_the_old_one_knew(store: Store) -> None:
     state = replay(journal_of(store, "r").read())
     assert (state.attempt, state.phase, state.paused_for) == (1, "paused", "SparesSpent")
     assert (state.highest_step, state.goodput) == (40, {"productive": 10.0, "init": 2.0})
+    assert state.section_seconds == {"step": 0.5}
     assert [(f.cause, f.step) for f in state.failures] == [("HostLost", 41)]
     assert state.ledger.state("m0") == "Suspect"
     assert state.ledger.entries["m0"].faults == (109.0,)
