@@ -14,7 +14,7 @@ from opt_api.generate.json_schema import json_schema
 from opt_api.shapes import shape_of
 from support.contracts import path_of, read_golden
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ("crds/*.yaml", "docs/reference/*.md", "docs/reference/schemas/*.json")

@@ -31,7 +31,7 @@ def value(text: str) -> Any:
     return document.value
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 @pytest.mark.parametrize("text", SCALARS)
 def test_a_scalar_has_the_type_that_kubectl_gives_it(text: str) -> None:
     found = value(f"a: {text}")
@@ -52,14 +52,14 @@ def test_kubectl_reads_the_same_values(api_server: ApiServer) -> None:
     assert json.loads(kubectl(api_server.kubeconfig, *options))["spec"] == value(text)["spec"]
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_json_is_read_too() -> None:
     document = {"a": [1, 2.5, None, True], "b": {"c": '\U0001f600 é " \\ /'}}
     assert value(json.dumps(document)) == document
     assert value(json.dumps(document, indent="\t")) == document
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_documents_and_lines() -> None:
     first, second = read("---\na: 1\n---\n# nothing\n---\nb:\n  - c: 2\n    d: 3\n")
     assert (first.value, second.value) == ({"a": 1}, {"b": [{"c": 2, "d": 3}]})
@@ -69,14 +69,14 @@ def test_documents_and_lines() -> None:
     assert second.line(("absent",)) == 6
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_key_twice_is_a_problem() -> None:
     (document,) = read("a:\n  b: 1\n  c: 2\n  b: 3\n")
     (problem,) = document.problems
     assert (problem.path, problem.line) == ("a.b", 4)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_merges() -> None:
     text = "base: &base {a: 1, b: 2}\nmore: &more {b: 3, c: 4}\nused: {<<: [*base, *more], a: 9}\n"
     assert value(text)["used"] == {"a": 9, "b": 2, "c": 4}
@@ -84,7 +84,7 @@ def test_merges() -> None:
     assert "a mapping to merge" in str(document.problems[0])
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_said(text: str, said: str) -> None:
     assert any(said in problem for problem in problems), problems
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_what_was_read_before_an_error_is_kept() -> None:
     first, second = read("a: 1\n---\nb: [\n")
     assert first.value == {"a": 1}
@@ -113,12 +113,12 @@ def test_what_was_read_before_an_error_is_kept() -> None:
     assert second.problems[0].line > 2
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_nothing_is_constructed() -> None:
     assert value("a: !!python/object/apply:os.getcwd []") == {"a": []}
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 @settings(max_examples=300, derandomize=True)
 @given(text=st.text() | st.text(alphabet="ab01 \n:-[]{},'\"&*!#|>%@`~?<.e+_"))
 def test_any_text_is_read_or_refused_with_problems(text: str) -> None:

@@ -36,7 +36,7 @@ def facts(tmp_path, data) -> list[dict]:
     return [run_task(preparation, BY_NAME["read"], i)[0].facts for i in range(len(preparation.plan.parts))]
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_broken_utf8_and_nul_are_repaired_and_counted(tmp_path):
     written(tmp_path / "src/a.txt", b"caf\xe9 and \x00 and \xff\xfe bytes, \xef\xbf\xbd")
     written(tmp_path / "src/b.txt", "all well: é\ufeff".encode())
@@ -45,7 +45,7 @@ def test_broken_utf8_and_nul_are_repaired_and_counted(tmp_path):
     assert (fact["documents"], fact["kept"], fact["dropped"]) == (2, 2, {})
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_broken_utf8_is_a_counted_drop_where_nothing_repairs_it(tmp_path):
     written(tmp_path / "src/a.txt", b"caf\xe9")
     written(tmp_path / "src/b.txt", b"well")
@@ -53,7 +53,7 @@ def test_broken_utf8_is_a_counted_drop_where_nothing_repairs_it(tmp_path):
     assert (fact["dropped"], fact["kept"]) == ({"invalid_utf8": 1}, 1)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_lone_surrogates_in_json_escapes(tmp_path):
     path = written(tmp_path / "a.jsonl", b'{"text": "broken \\ud800 escape"}\n{"text": "well"}\n')
     (fact,) = facts(tmp_path, spec(source(path)))
@@ -61,7 +61,7 @@ def test_lone_surrogates_in_json_escapes(tmp_path):
     assert fact["kept"] == 2
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_lines_that_are_no_json_are_counted(tmp_path):
     content = (
         as_jsonl(LINES[:3]) + b'{"text": \n[1]\n{"text": 5}\n\n"x"\n' + b'{"text": "\xff"}\n' + as_jsonl(LINES[3:5])
@@ -107,7 +107,7 @@ print(json.dumps([len(plan.parts), sum(isinstance(f, SourceDocument) for f in fo
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst", ".txt.gz", ".txt.zst"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_cut_short_streams_name_object_and_offset(tmp_path, suffix, share):
     whole = as_jsonl(library_texts(20))
     packed = gzip.compress(whole) if suffix.endswith("gz") else zstandard.ZstdCompressor().compress(whole)
@@ -117,7 +117,7 @@ def test_cut_short_streams_name_object_and_offset(tmp_path, suffix, share):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_damaged_streams_name_object_and_offset(tmp_path, suffix):
     whole = as_jsonl(library_texts(20))
     make = {".jsonl.gz": gzip.compress, ".jsonl.zst": zstandard.ZstdCompressor(write_checksum=True).compress}
@@ -129,7 +129,7 @@ def test_damaged_streams_name_object_and_offset(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl.gz", ".jsonl.zst"])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_what_only_claims_to_be_packed(tmp_path, suffix):
     path = written(tmp_path / f"a{suffix}", as_jsonl(LINES))
     with pytest.raises(BadInput, match=r"at byte 0: damaged"):
@@ -137,7 +137,7 @@ def test_what_only_claims_to_be_packed(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_bomb_in_a_text_file_is_dropped_at_the_limit(tmp_path, suffix):
     zeros = bytes(40 << 20)
     packed = gzip.compress(zeros, 9) if suffix == ".gz" else zstandard.ZstdCompressor().compress(zeros)
@@ -149,7 +149,7 @@ def test_a_bomb_in_a_text_file_is_dropped_at_the_limit(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_bomb_in_a_stream_of_lines_is_refused(tmp_path, suffix):
     lines = (b" " * 9999 + b"\n") * 4000
     packed = gzip.compress(lines, 9) if suffix == ".gz" else zstandard.ZstdCompressor().compress(lines)
@@ -158,7 +158,7 @@ def test_a_bomb_in_a_stream_of_lines_is_refused(tmp_path, suffix):
         read_all(spec(source(path)))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_bomb_in_parquet_is_refused(tmp_path):
     texts = [f"{i}" + " " * (1 << 20) for i in range(40)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
@@ -166,7 +166,7 @@ def test_a_bomb_in_parquet_is_refused(tmp_path):
         read_all(spec(source(tmp_path / "a.parquet")))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_dictionary_bomb_in_parquet_is_refused(tmp_path):
     """Some hundred bytes: one value of 2 MB, and 3000 rows that repeat it; the footer counts it once."""
     repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), pa.array(["x" * 2_000_000]))
@@ -186,7 +186,7 @@ def write_arrow(path: Path, table: pa.Table, **options) -> Path:
     return path
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_bombs_in_arrow_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
     """In the text's batch, and in the dictionary of a column that nobody asked for; nothing of either is unpacked."""
     zeros = "0" * (40 << 20)
@@ -200,7 +200,7 @@ def test_bombs_in_arrow_are_refused_before_they_are_unpacked(tmp_path, monkeypat
         read_all(spec(source(dictionary)))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_an_arrow_stream_is_called_one(tmp_path):
     table = pa.table({"text": LINES})
     with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
@@ -209,7 +209,7 @@ def test_an_arrow_stream_is_called_one(tmp_path):
         make_plan(spec(source(tmp_path / "a.arrow")))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_truncated_and_damaged_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": library_texts(30)}), path)
@@ -222,7 +222,7 @@ def test_truncated_and_damaged_parquet(tmp_path):
         read_all(spec(source(path)))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_truncated_arrow(tmp_path):
     path = tmp_path / "a.arrow"
     table = pa.table({"text": LINES})
@@ -234,7 +234,7 @@ def test_truncated_arrow(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_wrong_column_names_those_there_are(tmp_path, name):
     table = pa.table({"body": LINES, "number": list(range(50))})
     if name == "a.parquet":
@@ -248,7 +248,7 @@ def test_a_wrong_column_names_those_there_are(tmp_path, name):
         read_all(spec(source(tmp_path / name, text_field="number")))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_wrong_key_names_those_there_are(tmp_path):
     path = written(tmp_path / "a.jsonl", b'{"body": "x", "id": 1}\n{"body": "y", "id": 2}\n')
     with pytest.raises(BadInput, match=r"no line has a string under the key 'text'; the first has \['body', 'id'\]"):
@@ -256,14 +256,14 @@ def test_a_wrong_key_names_those_there_are(tmp_path):
 
 
 @pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: written(p / "a.txt", b""), lambda p: None])
-@pytest.mark.unit
+@pytest.mark.integration
 def test_an_empty_or_absent_source(tmp_path, make):
     make(tmp_path / "src")
     with pytest.raises(BadInput, match="source 's'"):
         make_plan(spec(source(tmp_path / "src")))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_source_that_changes_after_the_plan(tmp_path):
     path = written(tmp_path / "a.jsonl", as_jsonl(LINES))
     plan = make_plan(spec(source(path)))
@@ -275,7 +275,7 @@ def test_a_source_that_changes_after_the_plan(tmp_path):
         list(read_part(plan, plan.parts[0]))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_source_that_changes_while_it_is_read(tmp_path):
     path = written(tmp_path / "a.jsonl", as_jsonl(LINES * 400))
     plan = make_plan(spec(source(path)))
@@ -287,7 +287,7 @@ def test_a_source_that_changes_while_it_is_read(tmp_path):
         list(documents)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_source_that_is_cut_while_it_is_read(tmp_path):
     path = written(tmp_path / "a.jsonl", as_jsonl(library_texts(150) * 2))
     plan = make_plan(spec(source(path), part_bytes=1 << 30))

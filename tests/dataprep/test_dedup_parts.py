@@ -22,7 +22,7 @@ from opt_dataprep.errors import DataprepError
 from opt_dataprep.steps.read_stage import DIGEST_RECORD, digest_run
 from support.duplicates import edited, shingles, similarity, survivors
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f"]), max_size=40).map(" ".join)
 IMPLEMENTATIONS = [minhash.minhash_version(), "numpy 1"]

@@ -42,14 +42,14 @@ def learned():
     return train_vocabulary(iter(library_texts(25)), 600)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_opts_vocabulary_has_its_rows_and_ids(opt):
     assert (len(opt.ids), opt.rows) == (50265, 50272)
     fast = FastEncoder(opt)
     assert fast.encode("Hello world, my dog is cute").tolist() == [31414, 232, 6, 127, 2335, 16, 11962]
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_both_encoders_agree_on_odd_texts(opt):
     fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
     texts = [
@@ -75,7 +75,7 @@ def test_both_encoders_agree_on_odd_texts(opt):
     assert 2 not in fast.encode("</s>").tolist()
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_both_encoders_agree_on_any_text(opt):
     fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
 
@@ -91,7 +91,7 @@ def test_both_encoders_agree_on_any_text(opt):
 BLANKS = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_column_is_encoded_as_its_texts_are(opt):
     """Pieces of regular texts, whole texts among them that are not, and blanks of every kind at every place."""
     fast, reference = FastEncoder(opt), ReferenceEncoder(opt)
@@ -113,7 +113,7 @@ def test_a_column_is_encoded_as_its_texts_are(opt):
         check_agreement(text, ids[start:end], reference.encode(text))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_column_is_encoded_alike_when_little_can_be_remembered(opt, monkeypatch):
     texts = pa.array([whitespace(text) for text in library_texts(8)])
     wanted, bounds = FastEncoder(opt).encode_column(texts)
@@ -123,13 +123,13 @@ def test_a_column_is_encoded_alike_when_little_can_be_remembered(opt, monkeypatc
         assert np.array_equal(fast.encode_column(texts.slice(row, 1))[0], wanted[bounds[row] : bounds[row + 1]])
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_arrow_and_python_take_the_same_blanks_off_the_end():
     texts = ["a" + chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     assert pc.utf8_rtrim_whitespace(pa.array(texts)).to_pylist() == [text.rstrip() for text in texts]
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_learned_vocabulary_has_opts_special_ids_and_agrees(learned):
     assert [learned.ids[t] for t in ("<s>", "<pad>", "</s>", "<unk>")] == [0, 1, 2, 3]
     fast, reference = FastEncoder(learned), ReferenceEncoder(learned)
@@ -137,24 +137,24 @@ def test_a_learned_vocabulary_has_opts_special_ids_and_agrees(learned):
         check_agreement(text, fast.encode(text), reference.encode(text))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_learning_twice_gives_the_same(learned):
     assert write_vocabulary(train_vocabulary(iter(library_texts(25)), 600)) == write_vocabulary(learned)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_vocabulary_survives_its_files(learned):
     assert parse_vocabulary(*write_vocabulary(learned), WHERE) == learned
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_byte_characters_are_those_of_the_reference():
     from tokenizers.pre_tokenizers import ByteLevel
 
     assert set(byte_characters()) == set(ByteLevel.alphabet())
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -178,7 +178,7 @@ def with_files(folder, learned) -> DataSpec:
     return spec(source(written(folder / "a.txt", b"some text")), tokenizer=Tokenizer(files=files))
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_a_missing_or_wrong_vocabulary_is_said_when_the_plan_is_made(tmp_path, learned):
     data = with_files(tmp_path, learned)
     assert data.tokenizer is not None
@@ -195,7 +195,7 @@ def test_a_missing_or_wrong_vocabulary_is_said_when_the_plan_is_made(tmp_path, l
         make_plan(data)
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_the_vocabularys_digests_are_in_the_plan_so_that_another_one_is_another_data_set(tmp_path, learned):
     data = with_files(tmp_path, learned)
     first = make_plan(data)
@@ -208,7 +208,7 @@ def test_the_vocabularys_digests_are_in_the_plan_so_that_another_one_is_another_
     assert make_plan(data).digest() != first.digest()
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_one_mismatch_is_an_error_that_says_where():
     with pytest.raises(TokenizerMismatch, match=r"from token 1 .*\[8\] and \[9\]"):
         check_agreement("text", np.array([5, 8], np.uint16), [5, 9])

@@ -13,7 +13,7 @@ from support.opmodel.harness import end_of, play, snapshot_of
 from support.opmodel.scenarios import SCENARIOS, run_of
 from support.opmodel.world import NS, World
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 def settled(name: str) -> tuple[World, Snapshot]:

@@ -16,7 +16,7 @@ from support.opmodel.serve_harness import SERVE, Perturbation, Process, Run, pla
 from support.opmodel.serve_scenarios import SCENARIOS, TWO_HOSTS, create, end_of, run_of
 from support.opmodel.serve_world import ServeWorld, fresh
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 ALWAYS_SERVED = ("create", "newer", "quick", "unfit", "erring", "late-error", "other-spec", "pinned", "replica-killed")
 
 

@@ -16,7 +16,7 @@ from opt_model.head import CHUNK_LOGITS
 from opt_model.partition import divided_dimension
 from support.trainings import training
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 WIDTHS = {torch.float32: 4, torch.bfloat16: 2}
 SMALL = {

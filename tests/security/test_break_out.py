@@ -16,7 +16,7 @@ from opt_api.resources import OPTTraining
 from support.made_objects import NAMESPACE, built, documents
 from support.specs import Place, minimal
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 ATTACKS = (
     "../../../etc/shadow",

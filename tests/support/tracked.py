@@ -33,6 +33,7 @@ def tree(path: Path) -> ast.Module:
     try:
         return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
     finally:
+        gc.freeze()  # kept for good
         gc.enable()
 
 

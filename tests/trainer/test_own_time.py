@@ -10,7 +10,7 @@ import pytest
 from opt_trainer.loop.own_time import OwnTime
 
 
-@pytest.mark.unit
+@pytest.mark.integration
 def test_work_is_counted_and_sleep_is_not() -> None:
     own = OwnTime("cpu")
     threading.Event().wait(2.0)

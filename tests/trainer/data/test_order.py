@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opt_api.training.data import BatchRange
 from opt_trainer.data.order import DataOrder
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 @settings(max_examples=12)

@@ -10,7 +10,7 @@ import pytest
 
 from opt_trainer.data.permutation import Permutation
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 GOLDEN_10 = [3, 8, 6, 1, 5, 2, 4, 9, 7, 0]
 GOLDEN_BIG = [332991615, 231150854, 688399150, 7613409]
