@@ -42,8 +42,7 @@ def status_of(name: str, url: str | None) -> dict[str, Any]:
         opt_store.StoreError: There is no such run.
     """
     from opt_cli.stored import coordinator_of, stored_run
-    from opt_runtime.records.journal import journal_of
-    from opt_runtime.records.replay import replay
+    from opt_runtime.records.kept_state import remembered
     from opt_runtime.wire import Gone
 
     client = coordinator_of(name)
@@ -56,7 +55,7 @@ def status_of(name: str, url: str | None) -> dict[str, Any]:
             return found
         finally:
             client.close()
-    state = replay(journal_of(stored_run(name, url), name).read())
+    state, _ = remembered(stored_run(name, url), name)
     return {
         "run": name,
         "phase": "stopped" if state.phase == "running" else state.phase,

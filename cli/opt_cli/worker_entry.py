@@ -11,7 +11,7 @@ from opt_api.resolve.resized import resized
 from opt_cli.worker_entry_names import DATASET, FAULTS, PLAN, STORE
 from opt_cli.worker_faults import WorkerFaults
 from opt_cli.worker_telemetry import WorkerTelemetry
-from opt_runtime.rendezvous import join
+from opt_runtime.rendezvous.joining import join
 from opt_runtime.worker.context import WorkerContext
 from opt_trainer.checkpoint.job import StoreAddress
 from opt_trainer.program.config import WorkerConfig

@@ -16,7 +16,7 @@ from torch import nn
 
 from opt_api.documents.exit_report import ExitReport
 from opt_api.documents.heartbeat import Heartbeat
-from opt_runtime.rendezvous import join
+from opt_runtime.rendezvous.joining import join
 from opt_runtime.worker.context import WorkerContext
 
 WIDTH = 16

@@ -21,9 +21,10 @@ from opt_runtime.coordinator.settings import Settings, allowed_sizes
 from opt_runtime.core.decide import decide
 from opt_runtime.core.snapshot import GangSnapshot
 from opt_runtime.messages import AgentReport, Orders
-from opt_runtime.records.journal import RuntimeEvent, StepLoss, What, journal_of
+from opt_runtime.records.journal import RuntimeEvent, StepLoss, What
+from opt_runtime.records.kept_state import keep_state, remembered
 from opt_runtime.records.logbook import Logbook, entry_of
-from opt_runtime.records.replay import RunState, fold, replay
+from opt_runtime.records.replay import fold
 from opt_runtime.records.scribe import Scribe
 from opt_store import Store
 
@@ -56,8 +57,8 @@ class Coordinator:
         self.orders: dict[str, Orders] = {}
         self.number = int(self._epoch * 1000)
         self.stopping = False
-        self._journal, self._logbook = journal_of(store, settings.run), Logbook(store, settings.run)
-        self.state: RunState = replay(self._journal.read())
+        self._logbook = Logbook(store, settings.run)
+        self.state, self._journal = remembered(store, settings.run)
         self.trajectory = self.state.trajectory
         self.scribe = Scribe()
         self.sizes = allowed_sizes(settings.plan.layout, settings.plan.recipe.batch_sequences)
@@ -123,8 +124,9 @@ class Coordinator:
         def make(number: int) -> RuntimeEvent:
             return RuntimeEvent(sequence=number, writer=writer, time=moment, what=what, **fields)
 
-        self.state = fold(self.state, make(0))
+        self.state = state = fold(self.state, make(0))
         self.scribe.put(lambda: self._journal.append(make, alone=True))
+        self.scribe.put(lambda: keep_state(self.store, self.settings.run, self._journal.number, state))
 
     def note(self, **fields: Any) -> None:
         """Write an entry into the logbook, behind."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from opt_api.documents.base import Document
@@ -10,6 +12,8 @@ from opt_store import NotFound, PreconditionFailed, Store
 
 D = TypeVar("D", bound=Document)
 _TRIES = 100
+READ_AHEAD = 16
+"""Documents asked for at once, at most; one where there is one: mostly a reader is at the end."""
 
 
 class Taken(Exception):  # noqa: N818 - caught by what happened
@@ -35,13 +39,28 @@ class Series(Generic[D]):
         Raises:
             opt_store.Corrupt, pydantic.ValidationError: An object is damaged; nothing after it is believed.
         """
-        while True:
-            try:
-                data = self._store.get(self._key(self._next))
-            except NotFound:
-                return
-            self._next += 1
-            yield self._document.from_bytes(data)
+        with ThreadPoolExecutor(READ_AHEAD) as pool:
+            asked: deque[Future[bytes | None]] = deque([pool.submit(self._get, self._next)])
+            while (data := asked.popleft().result()) is not None:
+                self._next += 1
+                ahead = min(2 * (len(asked) + 1), READ_AHEAD)
+                asked.extend(pool.submit(self._get, self._next + n) for n in range(len(asked), ahead))
+                yield self._document.from_bytes(data)
+
+    @property
+    def number(self) -> int:
+        """Of the last document that was read or written here; 0 for none."""
+        return self._next - 1
+
+    def skip(self, number: int) -> None:
+        """Take everything up to this number as read."""
+        self._next = number + 1
+
+    def _get(self, number: int) -> bytes | None:
+        try:
+            return self._store.get(self._key(number))
+        except NotFound:
+            return None
 
     def append(self, make: Callable[[int], D], *, alone: bool = False) -> D:
         """Write the next document; `make` gets its number.

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler
 
 from opt_runtime.messages import WorkerOrder
-from opt_runtime.rendezvous import OrderedRendezvous
+from opt_runtime.rendezvous.joining import OrderedRendezvous
 from opt_runtime.worker.child import environment_of
 
 pytestmark = pytest.mark.unit

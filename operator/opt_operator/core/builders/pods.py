@@ -18,6 +18,7 @@ IDENTITY = "/etc/opt-host"
 GRACE_S = 5
 """An agent has nothing to save by itself: the gang saves when the coordinator says so."""
 HOSTNAME = "kubernetes.io/hostname"
+POD_IP = ("POD_IP", "status.podIP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Placement:
 def coordinator(parent: Parent, plan: Plan, image: str, attempt: int, avoid: Collection[str] = ()) -> Object:
     """The coordinator with the rendezvous beside it, as a sidecar that ends when the coordinator ends.
 
+    Workers are told the rendezvous by its address: its name leads to the old one for a while after a replacement.
     `avoid` are nodes that are broken or quarantined.
     """
     assert plan.storage is not None
-    service = names.coordinator_service(parent.name)
     rendezvous = container(
         "rendezvous", image, parent,
         ["python3", "-m", "opt_runtime.rendezvous", "--host", "0.0.0.0", "--port", str(RENDEZVOUS_PORT)],  # noqa: S104
@@ -49,9 +50,9 @@ def coordinator(parent: Parent, plan: Plan, image: str, attempt: int, avoid: Col
     main = container(
         "coordinator", image, parent,
         ["python3", "-m", "opt_runtime.coordinator", "--plan", PLAN_FILE, "--store", store_url(plan.storage),
-         "--rendezvous", f"{service}:{RENDEZVOUS_PORT}", "--listen", f"0.0.0.0:{COORDINATOR_PORT}"],
-        env=env(parent, *store_env(plan.storage)), volumeMounts=mounts(plan), resources=SMALL.document(),
-        ports=[{"name": "coordinator", "containerPort": COORDINATOR_PORT}],
+         "--rendezvous", f"$(POD_IP):{RENDEZVOUS_PORT}", "--listen", f"0.0.0.0:{COORDINATOR_PORT}"],
+        env=env(parent, *store_env(plan.storage), fields=(POD_IP,)), volumeMounts=mounts(plan),
+        resources=SMALL.document(), ports=[{"name": "coordinator", "containerPort": COORDINATOR_PORT}],
     )  # fmt: skip
     return _pod(
         parent, names.coordinator_pod(parent.name, attempt), names.pod_labels(parent.name, "coordinator", attempt),
@@ -134,7 +135,7 @@ def _host_env(parent: Parent, plan: Plan, dataset: str) -> list[Object]:
         *store_env(plan.storage),
         fields=(
             ("POD_NAME", "metadata.name"),
-            ("POD_IP", "status.podIP"),
+            POD_IP,
             ("OPT_HARDWARE", f"metadata.annotations['{names.HARDWARE}']"),
             ("OPT_DOMAIN", f"metadata.annotations['{names.DOMAIN}']"),
         ),

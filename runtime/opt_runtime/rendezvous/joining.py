@@ -1,19 +1,16 @@
-"""The rendezvous: torch's TCPStore in a process of its own, on no trainer host, so that none can take it down.
+"""How a worker meets its gang.
 
-Workers need it while they find each other; a gang that has formed goes on without it. Who is in the gang, and as which
-rank, was decided before: `OrderedRendezvous` is torch elastic's interface to that, for whatever is written against it.
+Who is in it, and as which rank, was decided before: `OrderedRendezvous` is torch elastic's interface to that, for
+whatever is written against it.
 """
 
 from __future__ import annotations
 
-import argparse
-import signal
 from datetime import timedelta
 
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.rendezvous.api import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
-from opt_runtime.linux import die_with_parent
 from opt_runtime.messages import WorkerOrder
 
 
@@ -77,22 +74,3 @@ def join(order: WorkerOrder, timeout_s: float = 60.0) -> Store:
         torch.distributed.DistStoreError: Nobody serves it within the time given.
     """
     return OrderedRendezvous(order, timeout_s).next_rendezvous().store
-
-
-def main() -> None:
-    """Serve until killed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--die-with-parent", action="store_true")
-    options = parser.parse_args()
-    if options.die_with_parent:
-        die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store = TCPStore(options.host, options.port, is_master=True, wait_for_workers=False)
-    print(f"rendezvous on {options.host}:{store.port}", flush=True)
-    signal.sigwait([signal.SIGTERM])
-
-
-if __name__ == "__main__":
-    main()
