@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from opt_api.documents.plan import Plan
 from opt_runtime.coordinator.coordinator import Coordinator
@@ -18,6 +21,7 @@ from opt_runtime.records.kept_plan import keep_plan
 from opt_runtime.wire import Server
 from opt_store import open_store
 
+log = structlog.get_logger(__name__)
 REPLACED = 3
 """Exit code when another coordinator has taken over: do not start this one again."""
 
@@ -40,11 +44,13 @@ def main() -> int:
     if options.die_with_parent:
         die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    began = time.monotonic()
     plan = Plan.from_bytes(options.plan.read_bytes())
     store = open_store(options.store)
     keep_plan(store, plan)
     coordinator = Coordinator(Settings(plan, options.rendezvous), store)
     write_json(lambda: keys_of(coordinator))
+    log.info("coordinating", coordinators=coordinator.state.coordinators, read_s=round(time.monotonic() - began, 2))
     server = Server(options.listen, routes_of(coordinator))
     server.start()
     coordinator.run()

@@ -95,6 +95,8 @@ class Coordinator:
             refused = self._applier.welcome(report)
             if refused:
                 return Orders(number=self.number + 1, state="leave")
+            if report.host not in self.observed.hosts:
+                log.info("host", host=report.host, hardware=report.hardware, after_s=round(self.now() - self._epoch, 1))
             self.observed.take(report, self.now(), "init" if self.state.attempt == 0 else "idle_spare")
             if self.state.attempt == self._adopted and report.orders == 0:
                 self.observed.bury_workers(report, self.now())
