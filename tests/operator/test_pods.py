@@ -152,6 +152,17 @@ def test_hosts_are_burned_in_before_they_join() -> None:
     assert "--check" not in command(without, alone=True)
 
 
+def test_a_coordinator_begins_quickly_and_is_met_at_its_address() -> None:
+    spec = dict(every_pod())["coordinator"]
+    for one in containers(spec):
+        resources = one["resources"]
+        assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("200m", "2")
+        assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    (main,) = spec["containers"]
+    assert "--rendezvous $(POD_IP):7071" in " ".join(main["command"])
+    assert {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}} in main["env"]
+
+
 def test_a_quarantined_machine_is_loaded_on_its_node_for_longer_and_in_spite_of_its_taint() -> None:
     made = training(resilience={"hostChecks": {"seconds": 7}})
     parent = Parent("small", "team", "uid", made.spec.pods)

@@ -61,23 +61,24 @@ class Parent:
 
 @dataclass(frozen=True)
 class Amounts:
-    """Requests, which are also the limits."""
+    """Requests, which are also the limits; processors may have a limit of their own."""
 
     cpu: str
     memory: str
     ephemeral_storage: str
     shared_memory: str
     extended: tuple[tuple[str, str], ...] = ()
+    cpu_limit: str = ""
 
     def document(self) -> Object:
         """As Kubernetes writes it."""
         base = {"cpu": self.cpu, "memory": self.memory, "ephemeral-storage": self.ephemeral_storage}
         amounts = {**base, **dict(self.extended)}
-        return {"requests": amounts, "limits": amounts}
+        return {"requests": amounts, "limits": {**amounts, "cpu": self.cpu_limit or self.cpu}}
 
 
-SMALL = Amounts("200m", "768Mi", "1Gi", "64Mi")
-"""Of a program that only talks."""
+SMALL = Amounts("200m", "768Mi", "1Gi", "64Mi", cpu_limit="2")
+"""Of a program that only talks, and begins five times as quickly with all of a processor: a gang may wait for it."""
 
 
 def container(name: str, image: str, parent: Parent, command: Sequence[str], **more: Any) -> Object:

@@ -12,7 +12,7 @@ PORT, ADMIN_PORT = 8000, 8001
 COUNT = 2
 """One may go while the other answers."""
 FROM_MAP, FROM_POD = "/etc/opt-routes", "/etc/opt-pod"
-AMOUNTS = Amounts("100m", "256Mi", "256Mi", "16Mi")
+AMOUNTS = Amounts("100m", "256Mi", "256Mi", "16Mi", cpu_limit="2")
 LINGER_S = 5
 """A gateway that is told to end takes requests for so long: no proxy is told later than that."""
 LEAVE_S = 10
