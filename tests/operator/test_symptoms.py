@@ -176,4 +176,5 @@ def test_a_coordinator_out_of_reach_is_replaced_on_another_node_and_nobody_else_
     required = create.document["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     kept_off = required["nodeSelectorTerms"][0]["matchExpressions"][0]
     assert (kept_off["operator"], kept_off["values"]) == ("NotIn", [leader.spec.node_name])
-    assert not [action for action in made.actions if isinstance(action, Delete)]
+    (gone,) = [action for action in made.actions if isinstance(action, Delete)]
+    assert (gone.name, gone.grace_s) == (leader.metadata.name, 0)

@@ -18,8 +18,8 @@ from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
 
-POLL_S = 1.0
-RETRY_S, RETRY_LIMIT_S = 0.5, 20.0
+POLL_S = 0.5
+RETRY_S, RETRY_LIMIT_S = 0.25, 20.0
 """Until a coordinator that did not answer is asked again: doubled each time."""
 UNREACHED = 2
 """So many tries in a row that found nothing at an address, and the machine behind it is taken for gone."""

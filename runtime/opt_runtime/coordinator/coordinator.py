@@ -17,7 +17,7 @@ from opt_runtime.coordinator.checkpoints import CheckpointWatch
 from opt_runtime.coordinator.divergence import TriggerCourse
 from opt_runtime.coordinator.observed import Observed
 from opt_runtime.coordinator.probe import word_of
-from opt_runtime.coordinator.settings import Settings, allowed_sizes
+from opt_runtime.coordinator.settings import ADOPT_QUIET_S, Settings, allowed_sizes
 from opt_runtime.core.decide import decide
 from opt_runtime.core.snapshot import GangSnapshot
 from opt_runtime.messages import AgentReport, Orders
@@ -66,7 +66,7 @@ class Coordinator:
         self._applier = Applier(self)
         self._woken = True
         self._adopted = self.state.attempt if self.state.phase == "running" else 0
-        self._progress_at = 0.0
+        self._progress_at = self._newcomer_at = 0.0
         self._absent: frozenset[str] = frozenset()
         self._take_over()
 
@@ -96,6 +96,7 @@ class Coordinator:
             if refused:
                 return Orders(number=self.number + 1, state="leave")
             if report.host not in self.observed.hosts:
+                self._newcomer_at = self.now()
                 log.info("host", host=report.host, hardware=report.hardware, after_s=round(self.now() - self._epoch, 1))
             self.observed.take(report, self.now(), "init" if self.state.attempt == 0 else "idle_spare")
             if self.state.attempt == self._adopted and report.orders == 0:
@@ -236,9 +237,11 @@ class Coordinator:
 
     def _adopting(self) -> bool:
         """Whether hosts of the gang may still be about to report to this new coordinator."""
-        if self.state.phase != "running" or self.now() - self._epoch > self.settings.adopt_s:
+        now = self.now()
+        if self.state.phase != "running" or now - self._epoch > self.settings.adopt_s:
             return False
-        return any(host not in self.observed.hosts for host in self.state.gang)
+        heard = [host in self.observed.hosts for host in self.state.gang]
+        return not all(heard) and not (any(heard) and now - self._newcomer_at > ADOPT_QUIET_S)
 
     def _journal_progress(self) -> None:
         now = self.now()

@@ -13,6 +13,8 @@ SILENCE_S = 1.0
 """Without a report for so long a host counts as silent; agents report four times in that time."""
 ADOPT_S = 3.0
 """After a restart the hosts of the gang get so long to report before anything is decided."""
+ADOPT_QUIET_S = 1.5
+"""Less, where some have reported and for so long nobody new: an agent tries again every 1.2 s at the latest."""
 
 
 @dataclass(frozen=True, slots=True)

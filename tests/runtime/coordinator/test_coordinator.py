@@ -15,7 +15,7 @@ from opt_api.documents.keys import checkpoint_prefix, manifest_key, mark_key
 from opt_api.documents.manifests import CheckpointManifest, Lineage
 from opt_runtime.coordinator.coordinator import KEEP, Coordinator
 from opt_runtime.coordinator.server import routes_of
-from opt_runtime.coordinator.settings import Settings
+from opt_runtime.coordinator.settings import ADOPT_QUIET_S, Settings
 from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, WorkerNote
 from opt_runtime.records.logbook import Logbook
 from opt_runtime.wire import Request
@@ -54,6 +54,25 @@ def started(c: Coordinator) -> None:
     for host in HOSTS:
         say(c, host)
     turns(c)
+
+
+def test_a_successor_waits_for_the_gang_until_nobody_new_reports(store: Store) -> None:
+    with coordinator(store) as c:
+        started(c)
+    with coordinator(store) as later:
+        assert later._adopting(), "nobody has reported"
+        say(later, "h0")
+        assert later._adopting(), "the other one may be about to"
+        later._newcomer_at -= ADOPT_QUIET_S
+        assert not later._adopting()
+    with coordinator(store) as whole:
+        for host in HOSTS:
+            say(whole, host)
+        assert not whole._adopting()
+    with coordinator(store) as alone:
+        assert alone._adopting()
+        alone._began -= 2 * alone.settings.adopt_s  # so much time passes
+        assert not alone._adopting()
 
 
 def copies(rank: int, *steps: int) -> tuple[Copy, ...]:

@@ -11,8 +11,11 @@ from opt_operator.core.diagnosis import Finding, findings
 from opt_operator.core.names import PLAN
 from opt_operator.core.plans import change
 from opt_operator.core.rules.verdict import Case
+from opt_operator.core.symptoms import Symptom
 
 COORDINATOR = -1
+OUT_OF_REACH: tuple[Symptom, ...] = ("NodeLost", "Unreached")
+"""Nobody is there to end such a pod: it goes without grace, and its address with it."""
 FILLING = ("keep", "wait", "ask-coordinator")
 """Treatments that leave a pod where it is."""
 
@@ -93,10 +96,10 @@ def _replaced(places: Places) -> tuple[Delete, ...]:
     for slot, found in places.found.items():
         ended = [f for f in found if f.pod.ended and not f.pod.going]
         old = [f for f in found if f.attempt < places.case.number and not f.pod.going]
-        gone += [_delete(f, 0) for f in old if f.symptom == "NodeLost"]
+        gone += [_delete(f, 0) for f in old if f.symptom in OUT_OF_REACH]
         gone += [_delete(f) for f in old if f in ended[:-1]]
         if slot == COORDINATOR:
-            late = [f for f in old if not f.pod.ended and f.symptom != "NodeLost" and f is not found[-1]]
+            late = [f for f in old if not f.pod.ended and f.symptom not in OUT_OF_REACH and f is not found[-1]]
             gone += [_delete(replace(f, words=f"{found[-1].name} has taken the place of {f.name}")) for f in late]
     return tuple(gone)
 
