@@ -13,7 +13,7 @@ from opt_dataprep.packing.hold_out import RECORD, HoldOut, Quota, quotas
 from opt_dataprep.packing.permutation import Permutation
 from opt_dataprep.packing.select_stage import pass_tokens
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**31))

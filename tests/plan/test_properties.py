@@ -19,7 +19,7 @@ from opt_api.resolve import PlanError, resolve
 from opt_api.resources import OPTTraining
 from support.trainings import document
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 small = st.integers(1, 12)
 

@@ -14,7 +14,7 @@ from opt_runtime.core.budget import Failure
 from opt_runtime.core.hosts import HostLedger
 from opt_runtime.records.journal import RuntimeEvent, event_key, journal_of
 from opt_runtime.records.kept_state import EVERY, KEPT, KeptState, keep_state, remembered, states_prefix
-from opt_runtime.records.replay import RunState, replay
+from opt_runtime.records.replay import RunState, fold, replay
 from opt_store import Store, open_store
 
 pytestmark = pytest.mark.unit
@@ -44,10 +44,11 @@ def store(tmp_path: Path) -> Store:
 
 def write(store: Store, count: int) -> list[RuntimeEvent]:
     """A journal, with states kept on the way as a coordinator keeps them."""
-    journal, written = journal_of(store, "r"), list[RuntimeEvent]()
+    journal, written, state = journal_of(store, "r"), list[RuntimeEvent](), RunState()
     for _ in range(count):
         written.append(journal.append(progress, alone=True))
-        keep_state(store, "r", journal.number, replay(written))
+        state = fold(state, written[-1])
+        keep_state(store, "r", journal.number, state)
     return written
 
 

@@ -19,7 +19,7 @@ from support.checkpoints import identity
 from support.plans import tiny_plan
 from support.records import record
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.integration
 
 TOTAL = tiny_plan().recipe.total_steps
 
