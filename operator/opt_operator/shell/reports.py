@@ -57,11 +57,23 @@ class Heard:
 
 @dataclass
 class Missed:
-    """Tries in a row that brought no word of one coordinator; `unreached` are those since something was there."""
+    """Tries in a row that brought no word of one coordinator.
+
+    Attributes:
+        unreached: The newest of them, in a row, that found nothing at its address.
+        since_s: When the first of those ended.
+    """
 
     pod: str
     tries: int = 0
     unreached: int = 0
+    since_s: float = 0.0
+
+    def add(self, now_s: float, *, unreached: bool) -> None:
+        """One more."""
+        self.tries += 1
+        self.since_s = self.since_s if unreached and self.unreached else now_s
+        self.unreached = self.unreached + 1 if unreached else 0
 
 
 class HttpCoordinators:
@@ -104,18 +116,15 @@ class HttpCoordinators:
         """Seconds since a coordinator was heard at whose address nothing is any more; 0 where that is not sure.
 
         It is not sure where we never heard it, where something takes the connection and only does not answer, and
-        where no other coordinator is heard either: then it is we who do not see.
+        where no other coordinator was heard meanwhile either: then it is we who do not see.
         """
         heard, missed, pod = self._heard.get(key), self._missed.get(key), coordinator_of(self._cache, key)
         if heard is None or missed is None or pod is None or {heard.pod, missed.pod} != {pod.metadata.name}:
             return 0.0
-        if missed.unreached < UNREACHED or self._blind(key):
+        others = [other.at_s for name, other in self._heard.items() if name != key]
+        if missed.unreached < UNREACHED or (others and max(others) < missed.since_s):
             return 0.0
         return self._now() - heard.at_s
-
-    def _blind(self, key: Key) -> bool:
-        others = [other for other in self._heard if other != key]
-        return bool(others) and all(other in self._missed for other in others)
 
     def hurry(self, key: Key) -> None:
         """Something happened to one of its pods: ask at the next moment, not at the next turn."""
@@ -179,10 +188,9 @@ class HttpCoordinators:
         missed = self._missed.get(key)
         if missed is None or missed.pod != pod.metadata.name:
             missed = self._missed[key] = Missed(pod.metadata.name)
-        missed.tries += 1
-        missed.unreached = missed.unreached + 1 if no_machine(fault) else 0
+        missed.add(self._now(), unreached=no_machine(fault))
         self._next[key] = self._now() + min(RETRY_S * 2.0 ** min(missed.tries - 1, 8), RETRY_LIMIT_S)
-        if missed.unreached == UNREACHED:
+        if missed.unreached >= UNREACHED:
             self._changed(key)
 
     @staticmethod
