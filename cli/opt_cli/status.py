@@ -60,6 +60,7 @@ def status_of(name: str, url: str | None) -> dict[str, Any]:
         "run": name,
         "phase": "stopped" if state.phase == "running" else state.phase,
         "pausedFor": state.paused_for,
+        "pausedWords": state.paused_words,
         "attempt": state.attempt,
         "step": state.highest_step,
         "loss": state.loss,

@@ -178,3 +178,15 @@ def test_a_coordinator_out_of_reach_is_replaced_on_another_node_and_nobody_else_
     assert (kept_off["operator"], kept_off["values"]) == ("NotIn", [leader.spec.node_name])
     (gone,) = [action for action in made.actions if isinstance(action, Delete)]
     assert (gone.name, gone.grace_s) == (leader.metadata.name, 0)
+
+
+def test_a_pause_says_why_in_the_status() -> None:
+    snapshot = at_work()
+    assert snapshot.report is not None
+    words = "the same failure at step 30 for the 3rd time"
+    stopped = {"phase": "paused", "paused_for": "CrashLoop", "paused_words": words, "workers": ()}
+    decision = decide(replace(snapshot, report=snapshot.report.model_copy(update=stopped), status_age_s=1e9))
+    assert decision.status is not None
+    ready = next(condition for condition in decision.status.conditions if condition.type == "Ready")
+    assert (decision.status.phase, ready.reason) == ("Paused", "CrashLoop")
+    assert ready.message == f"{words}; see `optctl logbook`"

@@ -334,6 +334,7 @@ class CoordinatorReport(View):
     run: str = ""
     phase: Literal["none", "running", "paused", "completed"] = "none"
     paused_for: str | None = None
+    paused_words: str = ""
     attempt: int = 0
     restarts: int = 0
     steps_lost: int | None = None

@@ -17,6 +17,7 @@ def status_of(c: Coordinator) -> dict[str, Any]:
             "run": c.settings.run,
             "phase": c.state.phase,
             "pausedFor": c.state.paused_for,
+            "pausedWords": c.state.paused_words,
             "attempt": c.state.attempt,
             "restarts": max(c.state.attempt - 1, 0),
             "stepsLost": c.observed.steps_lost,

@@ -25,6 +25,7 @@ class RunState:
     attempt: int = 0
     phase: AttemptPhase = "none"
     paused_for: Cause | None = None
+    paused_words: str = ""
     suspend: bool = False
     gang: tuple[str, ...] = ()
     trajectory: int = 0
@@ -82,6 +83,7 @@ def _attempt(state: RunState, event: RuntimeEvent) -> RunState:
         attempt=event.attempt or 0,
         phase="running",
         paused_for=None,
+        paused_words="",
         gang=event.gang,
         trajectory=event.trajectory if event.trajectory is not None else state.trajectory,
         started=event.time,
@@ -90,7 +92,7 @@ def _attempt(state: RunState, event: RuntimeEvent) -> RunState:
 
 
 def _paused(state: RunState, event: RuntimeEvent) -> RunState:
-    return replace(state, phase="paused", paused_for=event.cause, gang=())
+    return replace(state, phase="paused", paused_for=event.cause, paused_words=event.reason, gang=())
 
 
 def _completed(state: RunState, _: RuntimeEvent) -> RunState:
@@ -136,7 +138,7 @@ def _suspend(state: RunState, _: RuntimeEvent) -> RunState:
 
 def _resume(state: RunState, _: RuntimeEvent) -> RunState:
     cause: Cause | None = "Suspended" if state.phase == "paused" else state.paused_for
-    return replace(state, suspend=False, paused_for=cause)
+    return replace(state, suspend=False, paused_for=cause, paused_words="")
 
 
 FOLDS: dict[What, Callable[[RunState, RuntimeEvent], RunState]] = {

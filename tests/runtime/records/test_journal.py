@@ -36,7 +36,7 @@ HISTORY = [
     ("Progress", {"step": 40, "goodput": {"productive": 10.0, "init": 2.0}, "section_seconds": {"step": 0.5}}),
     ("Failed", {"cause": "HostLost", "step": 41}),
     ("HostMarked", {"hardware": "m0", "host_event": "Lost", "fault": True, "reason": "power"}),
-    ("Paused", {"cause": "SparesSpent"}),
+    ("Paused", {"cause": "SparesSpent", "reason": "2 hosts of 3 are there"}),
 ]
 
 
@@ -46,6 +46,7 @@ def test_a_new_coordinator_knows_what_the_old_one_knew(store: Store) -> None:
         journal.append(lambda n, what=what, fields=fields: event(what, n, **fields), alone=True)
     state = replay(journal_of(store, "r").read())
     assert (state.attempt, state.phase, state.paused_for) == (1, "paused", "SparesSpent")
+    assert state.paused_words == "2 hosts of 3 are there"
     assert (state.highest_step, state.goodput) == (40, {"productive": 10.0, "init": 2.0})
     assert state.section_seconds == {"step": 0.5}
     assert [(f.cause, f.step) for f in state.failures] == [("HostLost", 41)]

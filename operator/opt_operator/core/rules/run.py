@@ -196,7 +196,8 @@ def _state(case: Case, places: Places) -> tuple[Phase, str, str]:
     if report is None:
         return _unheard(places, before)
     if report.phase == "paused" and report.paused_for != "Suspended":
-        return "Paused", report.paused_for or "Paused", "the coordinator stopped the gang: see `optctl logbook`"
+        why = report.paused_words or "the coordinator stopped the gang"
+        return "Paused", report.paused_for or "Paused", f"{why}; see `optctl logbook`"
     if report.phase != "running":
         ready = sum(finding.symptom == "Ready" for finding in places.hosts)
         held = _held(places)
