@@ -15,7 +15,7 @@ from opt_api.documents.manifests import RunningValues
 from opt_runtime.coordinator.applying import Applier
 from opt_runtime.coordinator.checkpoints import CheckpointWatch
 from opt_runtime.coordinator.divergence import TriggerCourse
-from opt_runtime.coordinator.observed import Observed
+from opt_runtime.coordinator.observed import NEVER, Host, Observed
 from opt_runtime.coordinator.probe import word_of
 from opt_runtime.coordinator.settings import ADOPT_QUIET_S, Settings, allowed_sizes
 from opt_runtime.core.decide import decide
@@ -95,7 +95,8 @@ class Coordinator:
             refused = self._applier.welcome(report)
             if refused:
                 return Orders(number=self.number + 1, state="leave")
-            if report.host not in self.observed.hosts:
+            known = self.observed.hosts.get(report.host)
+            if known is None or known.heard == NEVER:
                 self._newcomer_at = self.now()
                 log.info("host", host=report.host, hardware=report.hardware, after_s=round(self.now() - self._epoch, 1))
             self.observed.take(report, self.now(), "init" if self.state.attempt == 0 else "idle_spare")
@@ -189,6 +190,7 @@ class Coordinator:
             if self._adopting():
                 return 0.1
             self._miss_the_absent()
+            self._expect_the_gang()
             decision = decide(self.snapshot())
             for action in decision.actions:
                 self._applier.apply(action)
@@ -235,6 +237,18 @@ class Coordinator:
             if entry.names[-1] in names:
                 self._applier.lose(entry.hardware, entry.names[-1], "it did not report to the new coordinator")
 
+    def _expect_the_gang(self) -> None:
+        """Hosts of the gang that never reported to this coordinator are silent from now on: others may tell of them."""
+        for name in self.state.gang if self.state.phase == "running" else ():
+            if name not in self.observed.hosts:
+                self.observed.hosts[name] = self.unheard(name)
+
+    def unheard(self, name: str) -> Host:
+        """A host that an earlier coordinator had in its gang and this one has never heard of."""
+        known = [entry.hardware for entry in self.state.ledger.entries.values() if name in entry.names]
+        hardware = known[-1] if known else name
+        return Host(AgentReport(run=self.settings.run, host=name, hardware=hardware, pid=0, address=""), NEVER)
+
     def _adopting(self) -> bool:
         """Whether hosts of the gang may still be about to report to this new coordinator."""
         now = self.now()
@@ -280,7 +294,7 @@ class Coordinator:
                 silent = {
                     name: host.report.address
                     for name, host in self.observed.hosts.items()
-                    if self.now() - host.heard > self.settings.silence_s and not host.gone
+                    if host.heard and self.now() - host.heard > self.settings.silence_s and not host.gone
                 }
             for name, address in silent.items():
                 if word := word_of(address):

@@ -17,6 +17,8 @@ from opt_runtime.core.snapshot import HostView, WorkerExit, WorkerView
 from opt_runtime.core.stragglers import StragglerState, observe_step, stragglers
 from opt_runtime.messages import AgentReport, WorkerNote
 
+NEVER = 0.0
+"""When a host was heard that never was: not by this coordinator."""
 STEPS_WATCHED = 64
 """Steps for which compute times of all ranks are awaited before they are given up."""
 
@@ -83,7 +85,7 @@ class Observed:
         self.hosts[report.host] = Host(report, now)
         if self.goodput.current(report.host) is None:
             self.goodput.join(report.host, now, joining)
-        if host is not None and host.report.pid != report.pid:
+        if host is not None and host.heard != NEVER and host.report.pid != report.pid:
             self.bury_workers(report, now)
         for beat in report.heartbeats:
             if beat.attempt == self.attempt and beat.rank in self.workers:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from opt_api.documents.live_change import LiveChange
 from opt_api.documents.logbook import FieldChange
 from opt_runtime.coordinator.coordinator import Coordinator
-from opt_runtime.coordinator.observed import Host
 from opt_runtime.coordinator.status import metrics_of, status_of
 from opt_runtime.messages import AgentReport
 from opt_runtime.wire import JSON, Answer, Request, Routes
@@ -107,20 +106,11 @@ def _gone(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
     """A second source's word about a host, such as its node being lost; it counts only while the host is silent."""
     with c.changed:
         name, word = str(wish["host"]), str(wish["word"])[:1000]
-        host = c.observed.hosts.get(name) or _unheard(c, name)
+        host = c.observed.hosts.get(name) or (c.unheard(name) if name in c.state.gang else None)
         if host is not None:
             c.observed.hosts[name] = replace(host, gone=word)
             c.wake()
     return {"known": host is not None}
-
-
-def _unheard(c: Coordinator, name: str) -> Host | None:
-    """A host that an earlier coordinator had in its gang and this one has never heard of."""
-    if name not in c.state.gang:
-        return None
-    known = [entry.hardware for entry in c.state.ledger.entries.values() if name in entry.names]
-    hardware = known[-1] if known else name
-    return Host(AgentReport(run=c.settings.run, host=name, hardware=hardware, pid=0, address=""), 0.0)
 
 
 def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from opt_runtime.coordinator.coordinator import Coordinator
+from opt_runtime.coordinator.observed import NEVER
 from opt_runtime.core.hosts import REFUSED
 
 
@@ -93,6 +94,7 @@ def _agents(c: Coordinator) -> list[dict[str, Any]]:
             "copies": [f"{copy.unit}@{copy.step}" for copy in host.report.copies],
         }
         for name, host in sorted(c.observed.hosts.items())
+        if host.heard != NEVER or host.gone
     ]
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from opt_api.documents.exit_report import EXIT_CODES, ExitReport
 from opt_api.documents.keys import checkpoint_prefix, manifest_key, mark_key
 from opt_api.documents.manifests import CheckpointManifest, Lineage
 from opt_runtime.coordinator.coordinator import KEEP, Coordinator
 from opt_runtime.coordinator.server import routes_of
 from opt_runtime.coordinator.settings import ADOPT_QUIET_S, Settings
+from opt_runtime.coordinator.status import status_of
 from opt_runtime.messages import AgentReport, AgentWord, Copy, Orders, WorkerNote
 from opt_runtime.records.logbook import Logbook
 from opt_runtime.wire import Request
@@ -73,6 +75,37 @@ def test_a_successor_waits_for_the_gang_until_nobody_new_reports(store: Store) -
         assert alone._adopting()
         alone._began -= 2 * alone.settings.adopt_s  # so much time passes
         assert not alone._adopting()
+
+
+def test_a_host_that_went_with_the_coordinator_is_lost_by_its_peers_word(store: Store) -> None:
+    everybody = (*HOSTS, "h2")
+    with coordinator(store, spares=1) as c:
+        for host in everybody:
+            say(c, host)
+        turns(c)
+    left = ExitReport(cause="LostPeer", message="read error", attempt=1, rank=0, step=5)
+    note = WorkerNote(rank=0, attempt=1, pid=7, ended=True, code=EXIT_CODES["LostPeer"], report=left)
+    with coordinator(store, spares=1) as later:
+        say(later, "h0", workers=(note,))
+        say(later, "h2")
+        later._newcomer_at -= ADOPT_QUIET_S
+        turns(later)
+        assert later.state.failures[-1].cause == "HostLost"
+        assert (later.state.attempt, later.state.gang) == (2, ("h0", "h2"))
+        assert [agent["host"] for agent in status_of(later)["agents"]] == ["h0", "h2"]
+
+
+def test_a_host_of_the_gang_that_reports_late_goes_on(store: Store) -> None:
+    with coordinator(store) as c:
+        started(c)
+    with coordinator(store) as later:
+        say(later, "h0")
+        later._newcomer_at -= ADOPT_QUIET_S
+        turns(later)
+        note = WorkerNote(rank=1, attempt=1, pid=8)
+        say(later, "h1", beat(1, 6, attempt=1), workers=(note,))
+        turns(later)
+        assert (later.state.attempt, later.observed.workers[1].exit) == (1, None)
 
 
 def copies(rank: int, *steps: int) -> tuple[Copy, ...]:
