@@ -197,6 +197,7 @@ class Agent:
 
     def _report_all(self) -> None:
         """Report whenever something happened, and at least every poll interval."""
+        answered = True
         while not self._ended.is_set():
             self._dirty.wait(self._newest.poll_seconds)
             self._dirty.clear()
@@ -204,11 +205,16 @@ class Agent:
             try:
                 answer = self._coordinator.ask("POST", "/report", report.to_bytes())
                 self._orders.put(Orders.from_bytes(answer))
+                if not answered:
+                    log.info("coordinator again")
+                answered = True
                 time.sleep(MIN_GAP_S)
             except (Gone, ValueError) as fault:
                 self._beats.extendleft(reversed(report.heartbeats))
                 self._words.extendleft(reversed(report.words))
-                log.debug("no coordinator", fault=str(fault))
+                if answered:
+                    log.info("no coordinator", fault=str(fault))
+                answered = False
                 time.sleep(RETRY_S)
 
     def _poll_all(self) -> None:
