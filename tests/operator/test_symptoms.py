@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from opt_api.documents.exit_report import EXIT_CODES
-from opt_operator.core.actions import Create, Decision, Delete
+from opt_operator.core.actions import Create, Decision, Delete, Tell
 from opt_operator.core.decide import decide
 from opt_operator.core.diagnosis import diagnose
 from opt_operator.core.snapshot import Snapshot
@@ -104,10 +104,10 @@ def test_what_would_fail_again_pauses(cause: Any, symptom: str) -> None:
     assert next(c for c in decision.status.conditions if c.type == "Degraded").reason == symptom
 
 
-def going(seconds: int) -> Snapshot:
-    """The victim's grace period ended so many seconds ago."""
+def going(seconds: int, name: str = VICTIM) -> Snapshot:
+    """The pod's grace period ended so many seconds ago."""
     snapshot = at_work()
-    old = next(pod for pod in snapshot.pods if pod.metadata.name == VICTIM)
+    old = next(pod for pod in snapshot.pods if pod.metadata.name == name)
     meta = old.metadata.model_copy(update={"deletion_timestamp": snapshot.now - timedelta(seconds=seconds)})
     pods = tuple(pod.model_copy(update={"metadata": meta}) if pod is old else pod for pod in snapshot.pods)
     return replace(snapshot, pods=pods)
@@ -120,6 +120,12 @@ def deleted_at_once(decision: Decision) -> list[str]:
 def test_a_pod_that_does_not_go_is_taken_out_of_the_api() -> None:
     assert deleted_at_once(decide(going(10))) == []
     assert deleted_at_once(decide(going(31))) == [VICTIM]
+
+
+def test_a_spare_whose_pod_goes_is_not_counted_on_and_a_host_at_work_is_the_coordinators_to_replace() -> None:
+    told = [action for action in decide(going(-4, SPARE)).actions if isinstance(action, Tell)]
+    assert [(one.path, one.body["host"]) for one in told] == [("/dismiss", SPARE)]
+    assert not [action for action in decide(going(-4)).actions if isinstance(action, Tell)]
 
 
 def test_a_training_that_cannot_be_read_says_which_field() -> None:

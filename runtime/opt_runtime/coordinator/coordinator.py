@@ -68,6 +68,7 @@ class Coordinator:
         self._adopted = self.state.attempt if self.state.phase == "running" else 0
         self._progress_at = self._newcomer_at = 0.0
         self._absent: frozenset[str] = frozenset()
+        self._dismissed: set[str] = set()
         self._take_over()
 
     def now(self) -> float:
@@ -92,8 +93,7 @@ class Coordinator:
     def take(self, report: AgentReport) -> Orders:
         """A host's report; the answer is what it shall do."""
         with self.changed:
-            refused = self._applier.welcome(report)
-            if refused:
+            if report.host in self._dismissed or self._applier.welcome(report):
                 return Orders(number=self.number + 1, state="leave")
             known = self.observed.hosts.get(report.host)
             if known is None or known.heard == NEVER:
@@ -108,6 +108,17 @@ class Coordinator:
             self.course.follow(self.observed)
             self.wake()
             return self.orders.get(report.host, KEEP)
+
+    def dismiss(self, host: str, word: str) -> bool:
+        """A host outside the gang is not counted on any more and told to leave; False where it is in the gang."""
+        with self.changed:
+            if host in self.state.gang:
+                return False
+            self._dismissed.add(host)
+            if known := self.observed.hosts.pop(host, None):
+                self._applier.lose(known.report.hardware, host, word)
+            self.wake()
+            return True
 
     def wait_for_orders(self, host: str, after: int, timeout_s: float) -> Orders:
         """Orders newer than `after`, as soon as there are any; what there is when time runs out."""

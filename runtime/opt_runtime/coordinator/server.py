@@ -39,6 +39,7 @@ def routes_of(c: Coordinator) -> Routes:
         ("POST", "/live-change"): lambda request: _checked(_change, c, request),
         ("POST", "/suspend"): lambda request: _checked(_suspend, c, request),
         ("POST", "/gone"): lambda request: _checked(_gone, c, request),
+        ("POST", "/dismiss"): lambda request: _checked(_dismiss, c, request),
         ("POST", "/resume"): lambda request: _checked(_resume, c, request),
         ("POST", "/pardon"): lambda request: _checked(_pardon, c, request),
     }
@@ -111,6 +112,11 @@ def _gone(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
             c.observed.hosts[name] = replace(host, gone=word)
             c.wake()
     return {"known": host is not None}
+
+
+def _dismiss(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:
+    """Somebody takes a host away: it answers still, and will not for long."""
+    return {"dismissed": c.dismiss(str(wish["host"]), str(wish["word"])[:1000])}
 
 
 def _resume(c: Coordinator, wish: dict[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,22 @@ def test_a_host_of_the_gang_that_reports_late_goes_on(store: Store) -> None:
         assert (later.state.attempt, later.observed.workers[1].exit) == (1, None)
 
 
+def test_a_dismissed_host_leaves_and_is_not_counted_on(store: Store) -> None:
+    with coordinator(store, spares=1) as c:
+        for host in (*HOSTS, "h2"):
+            say(c, host)
+        turns(c)
+        assert not c.dismiss("h0", "its pod is being deleted"), "it is at work"
+        assert c.dismiss("h2", "its pod is being deleted")
+        assert [agent["host"] for agent in status_of(c)["agents"]] == [*HOSTS]
+        assert say(c, "h2").state == "leave"
+        turns(c)
+        assert c.state.attempt == 1
+        say(c, "h2-again", hardware="m-h2", pid=2)
+        turns(c)
+        assert c.state.ledger.state("m-h2") == "Spare", "the machine is as good as before"
+
+
 def copies(rank: int, *steps: int) -> tuple[Copy, ...]:
     return tuple(Copy(unit=rank, step=step, trajectory=1) for step in steps)
 

@@ -60,6 +60,7 @@ class World:
     """Pods whose kubelet does not get them ended."""
     suspected: set[str] = field(default_factory=set)
     """Hosts that the coordinator takes again only with a new agent, which has another name."""
+    dismissed: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
 
     def add_nodes(self, count: int) -> None:
@@ -216,7 +217,7 @@ class World:
         self.machines[meta["name"]] = meta["annotations"]["opt-operator.io/hardware"]
         if self.machines[meta["name"]] in self.journal.refused:
             self.end(meta["name"], 0)
-        else:
+        elif meta["name"] not in self.dismissed:
             self.heard[meta["name"]] = self.clock
 
     def condemn(self, host: str) -> None:
@@ -323,6 +324,9 @@ class World:
         j = self.journal
         if path == "/gone":
             self.gone[body["host"]] = body["word"]
+        elif path == "/dismiss" and body["host"] not in j.gang:
+            self.dismissed.add(body["host"])
+            self.heard.pop(body["host"], None)
         elif path == "/suspend":
             j.suspend = True
         elif path == "/resume":

@@ -30,7 +30,7 @@ def run(case: Case) -> Verdict:
     """Make what is missing, take away what is in the way, and say how the run is."""
     places = places_of(case)
     empty = places.empty()
-    told = (*_gone(places), *_resume(case))
+    told = (*_gone(places), *_dismissed(places), *_resume(case))
     change_actions, update = _changed(case)
     blamed = [f for f in places.all if f.policy.treatment == "pause" and f.attempt >= case.number]
     if hopeless := next(iter(blamed), None):
@@ -162,6 +162,15 @@ def _vanished(places: Places, report: CoordinatorReport) -> list[Action]:
     there = {finding.name for finding in places.hosts if not finding.pod.ended}
     lost = sorted(host for host in report.gang - there if report.agent(host) is None)
     return [Tell("/gone", {"host": host, "word": "there is no pod of that name"}) for host in lost]
+
+
+def _dismissed(places: Places) -> list[Action]:
+    """Tell the coordinator not to count on hosts whose pods are on their way out; those at work it replaces itself."""
+    report = places.case.snapshot.report
+    if report is None:
+        return []
+    going = [f for f in places.hosts if f.pod.going and f.name not in report.gang and report.agent(f.name)]
+    return [Tell("/dismiss", {"host": finding.name, "word": finding.words}) for finding in going]
 
 
 def _resume(case: Case) -> list[Action]:
