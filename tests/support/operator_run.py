@@ -30,6 +30,7 @@ GROUP = "/apis/opt-operator.io/v1alpha1"
 TRAINING = "opt-operator.io/training"
 ROLE = "opt-operator.io/role"
 LOGIN = "object-store-credentials"
+STEPPING = ("data", "step", "save", "eval")
 GANG = SPEC["parallelism"]["hosts"]
 CHECKS = {
     "seconds": 1, "minMatmulRatio": 0.01, "minMemoryRatio": 0.01, "minBandwidthRatio": 0.01, "stragglerRatio": 100,
@@ -255,7 +256,7 @@ class Training:
                 return None
             at_work = {worker["host"] for worker in found["workers"]}
             ready = [a for a in found["agents"] if a["state"] == "Spare" and not a["gone"] and a["host"] not in at_work]
-            return found if len(ready) >= spares and found["section"] else None
+            return found if len(ready) >= spares and found["section"] in STEPPING else None
 
         found = wait_for(whole, deadline_s, f"a full gang of {self.name} and its spares", self.describe)
         assert found is not None
