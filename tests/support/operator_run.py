@@ -17,6 +17,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from opt_api.documents.manifests import CheckpointManifest
+from opt_operator.core.rules.run import STEPPING
 from opt_runtime.wire import Client, Gone
 from optcluster.api import Object
 from optcluster.cluster import Cluster
@@ -30,7 +31,6 @@ GROUP = "/apis/opt-operator.io/v1alpha1"
 TRAINING = "opt-operator.io/training"
 ROLE = "opt-operator.io/role"
 LOGIN = "object-store-credentials"
-STEPPING = ("data", "step", "save", "eval")
 GANG = SPEC["parallelism"]["hosts"]
 CHECKS = {
     "seconds": 1, "minMatmulRatio": 0.01, "minMemoryRatio": 0.01, "minBandwidthRatio": 0.01, "stragglerRatio": 100,
