@@ -265,8 +265,9 @@ class Coordinator:
         now = self.now()
         if self.state.phase != "running" or now - self._epoch > self.settings.adopt_s:
             return False
-        heard = [host in self.observed.hosts for host in self.state.gang]
-        return not all(heard) and not (any(heard) and now - self._newcomer_at > ADOPT_QUIET_S)
+        known = [self.observed.hosts[name] for name in self.state.gang if name in self.observed.hosts]
+        quiet = any(host.heard != NEVER for host in known) and now - self._newcomer_at > ADOPT_QUIET_S
+        return len(known) < len(self.state.gang) and not quiet
 
     def _journal_progress(self) -> None:
         now = self.now()
@@ -305,7 +306,7 @@ class Coordinator:
                 silent = {
                     name: host.report.address
                     for name, host in self.observed.hosts.items()
-                    if host.heard and self.now() - host.heard > self.settings.silence_s and not host.gone
+                    if host.heard != NEVER and self.now() - host.heard > self.settings.silence_s and not host.gone
                 }
             for name, address in silent.items():
                 if word := word_of(address):

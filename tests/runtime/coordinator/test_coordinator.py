@@ -67,6 +67,10 @@ def test_a_successor_waits_for_the_gang_until_nobody_new_reports(store: Store) -
         assert later._adopting(), "the other one may be about to"
         later._newcomer_at -= ADOPT_QUIET_S
         assert not later._adopting()
+    with coordinator(store) as told:
+        word = json.dumps({"host": "h1", "word": "its node is lost"}).encode()
+        assert json.loads(routes_of(told)["POST", "/gone"](Request({}, word))[2]) == {"known": True}
+        assert told._adopting(), "a word about one is no report of the other"
     with coordinator(store) as whole:
         for host in HOSTS:
             say(whole, host)
