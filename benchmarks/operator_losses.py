@@ -29,7 +29,7 @@ from optcluster.pki import Authority
 from optcluster.wait import wait_for
 from support.cluster import fresh_namespace, pod
 from support.evaluation_store import give_seaweedfs
-from support.operator_run import ROLE, Release, Training
+from support.operator_run import Release, Training
 from support.pod_run import give_images
 
 LOSSES = 5
@@ -63,13 +63,12 @@ class Loss:
     """One killed node: seconds to the next step, and what tells why."""
 
     seconds: float
-    node: str
-    beside: tuple[str, ...]
     causes: tuple[str, ...]
+    with_coordinator: bool
 
     def __str__(self) -> str:
         words = f"{self.seconds:.1f} s ({', '.join(self.causes)})"
-        return f"{words} with the coordinator" if "coordinator" in self.beside else words
+        return f"{words} with the coordinator" if self.with_coordinator else words
 
 
 def lost_node(quick: bool) -> list[Case]:
@@ -111,14 +110,14 @@ def _one_loss(cluster: Cluster, training: Training) -> Loss:
     steps = before["step"] + SETTLED
     attempt, known = training.until_step(steps)["attempt"], len(training.causes())
     name = training.node_of_a_worker("node-1")
-    beside = [pod["metadata"]["labels"][ROLE] for pod in training.pods() if pod["spec"].get("nodeName") == name]
+    shared = any(pod["spec"].get("nodeName") == name for pod in training.pods("coordinator"))
     node = cluster.node(int(name.rpartition("-")[2]))
     began = time.monotonic()
     node.kill()
     try:
         training.until_recovered(attempt)
         seconds = time.monotonic() - began
-        return Loss(seconds, name, tuple(beside), tuple(training.causes()[known:]))
+        return Loss(seconds, tuple(training.causes()[known:]), shared)
     finally:
         _returns(node)
 

@@ -18,6 +18,7 @@ from opt_store.errors import (
 from opt_store.interface import ObjectInfo, Progress, Room, Source, Store
 from opt_store.opening import SCHEMES, open_object, open_store
 from opt_store.publish import commit, stage, sweep
+from opt_store.s3.parallel import in_order
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "commit",
     "digest_of",
     "digest_of_file",
+    "in_order",
     "new_buffer",
     "open_object",
     "open_store",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import gc
 import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from support.garbage import kept_for_good
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "store", "dataprep", "model", "trainer", "runtime", "serving", "operator", "cli")
@@ -29,12 +30,8 @@ def python_files(*folders: str) -> list[Path]:
 @cache
 def tree(path: Path) -> ast.Module:
     """The syntax tree of a file."""
-    gc.disable()  # it takes two thirds of the time of parsing everything
-    try:
+    with kept_for_good():  # parsing everything takes three times as long without
         return ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))
-    finally:
-        gc.freeze()  # kept for good
-        gc.enable()
 
 
 def functions(path: Path) -> Iterator[Function]:

@@ -118,11 +118,13 @@ class HttpCoordinators:
         It is not sure where we never heard it, where something takes the connection and only does not answer, and
         where no other coordinator was heard meanwhile either: then it is we who do not see.
         """
-        heard, missed, pod = self._heard.get(key), self._missed.get(key), coordinator_of(self._cache, key)
-        if heard is None or missed is None or pod is None or {heard.pod, missed.pod} != {pod.metadata.name}:
+        heard, missed = self._heard.get(key), self._missed.get(key)
+        if heard is None or missed is None or missed.unreached < UNREACHED:
             return 0.0
+        pod = coordinator_of(self._cache, key)
         others = [other.at_s for name, other in self._heard.items() if name != key]
-        if missed.unreached < UNREACHED or (others and max(others) < missed.since_s):
+        blind = bool(others) and max(others) < missed.since_s
+        if blind or pod is None or {heard.pod, missed.pod} != {pod.metadata.name}:
             return 0.0
         return self._now() - heard.at_s
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 from opt_api.documents.base import Document
-from opt_store import NotFound, PreconditionFailed, Store
+from opt_store import NotFound, PreconditionFailed, Store, in_order
 
 D = TypeVar("D", bound=Document)
 _TRIES = 100
-READ_AHEAD = 16
-"""Documents asked for at once, at most; one where there is one: mostly a reader is at the end."""
+AT_ONCE, READ_AHEAD = 16, 64
+"""Documents asked for at once, and of one go; the first go is of one, as mostly a reader is at the end."""
 
 
 class Taken(Exception):  # noqa: N818 - caught by what happened
@@ -39,13 +38,15 @@ class Series(Generic[D]):
         Raises:
             opt_store.Corrupt, pydantic.ValidationError: An object is damaged; nothing after it is believed.
         """
-        with ThreadPoolExecutor(READ_AHEAD) as pool:
-            asked: deque[Future[bytes | None]] = deque([pool.submit(self._get, self._next)])
-            while (data := asked.popleft().result()) is not None:
+        count = 1
+        while True:
+            numbers = range(self._next, self._next + count)
+            for data in in_order([partial(self._get, number) for number in numbers], AT_ONCE):
+                if data is None:
+                    return
                 self._next += 1
-                ahead = min(2 * (len(asked) + 1), READ_AHEAD)
-                asked.extend(pool.submit(self._get, self._next + n) for n in range(len(asked), ahead))
                 yield self._document.from_bytes(data)
+            count = min(2 * count, READ_AHEAD)
 
     @property
     def number(self) -> int:

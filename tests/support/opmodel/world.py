@@ -270,15 +270,14 @@ class World:
 
     def coordinator(self) -> str | None:
         """Name of the coordinator that leads: the newest that runs on a living node."""
-        found = [
-            pod
-            for pod in self.api.of("Pod")
-            if pod["metadata"]["labels"].get(ROLE) == "coordinator"
-            and pod.get("status", {}).get("phase") == "Running"
-            and pod["spec"]["nodeName"] not in self.lost
-        ]
-        newest = max(found, key=lambda p: int(p["metadata"]["labels"][ATTEMPT]), default=None)
-        return newest["metadata"]["name"] if newest else None
+        running = (pod for pod in self._coordinators() if pod.get("status", {}).get("phase") == "Running")
+        living = [pod for pod in running if pod["spec"]["nodeName"] not in self.lost]
+        return living[-1]["metadata"]["name"] if living else None
+
+    def _coordinators(self) -> list[Object]:
+        """Their pods, the newest last."""
+        found = [pod for pod in self.api.of("Pod") if pod["metadata"]["labels"].get(ROLE) == "coordinator"]
+        return sorted(found, key=lambda pod: int(pod["metadata"]["labels"][ATTEMPT]))
 
     # what the operator hears and says
 
@@ -303,8 +302,7 @@ class World:
 
     def unreached_s(self, key: Key) -> float:
         """Of the newest coordinator, on a node that is lost; a node that the control plane gave up has its own rule."""
-        found = [pod for pod in self.api.of("Pod") if pod["metadata"]["labels"].get(ROLE) == "coordinator"]
-        newest = max(found, key=lambda pod: int(pod["metadata"]["labels"][ATTEMPT]), default=None)
+        newest = next(reversed(self._coordinators()), None)
         since = self.lost.get(newest["spec"].get("nodeName", "")) if newest else None
         silent = 0 if since is None else self.clock - since
         return float(silent) if silent >= UNREACHED_S else 0.0

@@ -150,7 +150,7 @@ def _identity_volume() -> Object:
 def _affinity(parent: Parent, where: Placement, *, is_host: bool) -> Object:
     """Hosts on machines of their own, within the topology that was asked for; the coordinator best where no host is.
 
-    Where a node is lost with both, a new coordinator comes first, once the control plane has noticed.
+    Where a node is lost with both, a new coordinator comes first.
     """
     hosts, coordinator = _beside(parent, "gang", "spare"), _beside(parent, "coordinator")
     wishes = [] if where.alone else [{"weight": 100, "podAffinityTerm": hosts}]
