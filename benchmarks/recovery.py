@@ -261,7 +261,8 @@ CASES: dict[str, Callable[[Wish], list[Case]]] = {
 
 def merged(fresh: Sequence[Case], load: list[float]) -> dict[str, Any]:
     """The committed results with these rows in place of those of the same names; each row says when it was measured."""
-    stamp = f"measured {datetime.now(UTC).isoformat(timespec='minutes')} at {common.commit()}, load {load[0]} before"
+    when = datetime.now(UTC).isoformat(timespec="minutes")
+    stamp = f"measured {when} on {common.machine()['cpu']} at {common.commit()}, load {load[0]} before"
     rows = [{**asdict(case), "notes": f"{case.notes}; {stamp}"} for case in fresh]
     before = json.loads(RESULTS.read_text())["cases"] if RESULTS.exists() else []
     names = {row["case"] for row in rows}

@@ -24,7 +24,7 @@ svg{width:100%;font-size:12px}svg text{fill:var(--soft)}svg polyline{fill:none;s
 svg .mark{stroke:var(--mark);stroke-dasharray:3 3}svg .axis{stroke:var(--line)}
 .ledger{display:flex;height:26px;border-radius:6px;overflow:hidden;margin:.5rem 0}.ledger div{min-width:1px}
 pre{background:var(--card);border-radius:6px;padding:.6rem .8rem;white-space:pre-wrap;overflow-wrap:anywhere;font-size:13px}
-.evidence{overflow-wrap:anywhere;max-width:32rem}code{font-size:.85em;overflow-wrap:anywhere}
+td:last-child{overflow-wrap:anywhere;max-width:32rem}code{font-size:.85em;overflow-wrap:anywhere}
 """  # noqa: E501 - a style sheet
 CLASS_COLOURS = {
     "productive": "#3d8f5f", "eval": "#4aa3a8", "load": "#5b7fc4", "init": "#8aa2d6", "save_stall": "#9a6bb5",
@@ -148,5 +148,5 @@ def _samples(samples: Iterable[tuple[str, str]]) -> str:
 
 def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join("<tr>" + "".join(f"<td class=evidence>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"

@@ -29,7 +29,7 @@ def every_pod(**spec: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     made = training(**spec)
     plan = resolve(made)
     parent = Parent("small", "team", "uid", made.spec.pods)
-    yield "coordinator", pods.coordinator(parent, plan, "image", 1)["spec"]
+    yield "coordinator", pods.coordinator(parent, plan, "image", 1, "0")["spec"]
     yield "host", pods.host(parent, plan, "image", 1, 0, "s3://b/manifest.json", pods.Placement({"n1"}))["spec"]
     yield "plan", jobs.plan_job(parent, plan, "image", 1)["spec"]["template"]["spec"]
     yield "stage", jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json")["spec"]["template"]["spec"]
@@ -127,7 +127,7 @@ def test_names_fit() -> None:
     parent = Parent("a" * 40, "team", "uid")
     plan = resolve(made)
     documents = [
-        pods.coordinator(parent, plan, "image", 99_999),
+        pods.coordinator(parent, plan, "image", 99_999, "0"),
         pods.host(parent, plan, "image", 99_999, 16_383, "s3://b/m", pods.Placement()),
         jobs.stage_job(parent, plan, "image", "validation", 999, "key"),
         jobs.burn_in_job(parent, plan, "image", 99_999, "n" * 253, "cloud://machine"),

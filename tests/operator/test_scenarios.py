@@ -63,6 +63,14 @@ def test_events_are_one_a_transition() -> None:
     assert (reasons.count("Unreached"), reasons.count("NodeLost")) == (1, 1)  # the coordinator was on the same node
 
 
+def test_a_coordinator_that_shares_a_node_with_the_gang_is_moved_once() -> None:
+    world = play(run_of("create"))
+    assert world.exposed()
+    world = play(run_of("coordinator-moves"))
+    reasons = [event["reason"] for event in world.api.of("Event")]
+    assert (reasons.count("Exposed"), reasons.count("Recovering"), world.exposed()) == (1, 0, False)
+
+
 def test_losing_sight_of_everything_restarts_nothing() -> None:
     """Nodes unseen and the coordinator unheard for an hour: no pod is touched."""
     _, snapshot = settled("create")

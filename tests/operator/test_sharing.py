@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opt_operator.core import names
-from opt_operator.core.rules.run import _room
+from opt_operator.core.rules import machines
 from opt_operator.core.rules.surroundings import _place_on
 from opt_operator.core.views import NodeView, PodView
 
@@ -30,7 +30,7 @@ def room(nodes: list[NodeView] | None) -> bool:
         training=SimpleNamespace(spec=SimpleNamespace(pods=SimpleNamespace(node_selector={}))),
         plan=SimpleNamespace(layout=SimpleNamespace(hosts=2)),
     )
-    return _room(case)
+    return machines.room(case)
 
 
 @pytest.mark.parametrize(

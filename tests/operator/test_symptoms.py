@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from opt_api.documents.exit_report import EXIT_CODES
+from opt_operator.core import names
 from opt_operator.core.actions import Create, Decision, Delete, Tell
 from opt_operator.core.decide import decide
 from opt_operator.core.diagnosis import diagnose
 from opt_operator.core.snapshot import Snapshot
-from opt_operator.core.views import PodView
+from opt_operator.core.views import NodeView, PodView
 from support.opmodel.harness import play, snapshot_of
 from support.opmodel.scenarios import run_of
 
@@ -184,6 +185,59 @@ def test_a_coordinator_out_of_reach_is_replaced_on_another_node_and_nobody_else_
     assert (kept_off["operator"], kept_off["values"]) == ("NotIn", [leader.spec.node_name])
     (gone,) = [action for action in made.actions if isinstance(action, Delete)]
     assert (gone.name, gone.grace_s) == (leader.metadata.name, 0)
+
+
+def exposed(*, seconds: float = 61, made_in: str = "0", section: str = "step", free: bool = True) -> Snapshot:
+    """The coordinator on the node of a gang's host; of the other nodes only the spare's takes pods, or none does."""
+    snapshot = at_work()
+    leader, report, nodes = snapshot.coordinator, snapshot.report, dict(snapshot.nodes or {})
+    assert leader is not None
+    assert report is not None
+    taken = {pod.metadata.name: pod.spec.node_name for pod in snapshot.hosts}
+    meta = leader.metadata.model_copy(update={
+        "creation_timestamp": snapshot.now - timedelta(seconds=seconds),
+        "annotations": {**leader.metadata.annotations, names.MADE_IN: made_in},
+    })  # fmt: skip
+    spec = leader.spec.model_copy(update={"node_name": taken[VICTIM]})
+    moved = leader.model_copy(update={"metadata": meta, "spec": spec})
+    workers = tuple(worker.model_copy(update={"section": section}) for worker in report.workers)
+    full = {"conditions": [{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"}]}
+    for name in set(nodes) - {taken[host] for host in report.gang} - ({taken[SPARE]} if free else set()):
+        nodes[name] = NodeView.model_validate({**nodes[name].model_dump(by_alias=True), "status": full})
+    return replace(
+        snapshot, nodes=nodes, report=report.model_copy(update={"workers": workers}), status_age_s=1e9,
+        pods=tuple(moved if pod is leader else pod for pod in snapshot.pods),
+    )  # fmt: skip
+
+
+def test_a_coordinator_on_a_gang_hosts_node_is_moved_while_all_is_well() -> None:
+    seen = exposed()
+    written = decide(seen)
+    assert written.status is not None
+    assert written.status.intent is not None
+    assert (written.status.phase, written.status.intent.reason) == ("Running", "Exposed")
+    assert not [action for action in written.actions if isinstance(action, Create | Delete)]  # written down first
+    made = decide(replace(seen, status=written.status))
+    (create,) = [action for action in made.actions if isinstance(action, Create)]
+    meta = create.document["metadata"]
+    assert meta["labels"]["opt-operator.io/role"] == "coordinator"
+    assert seen.report is not None
+    assert meta["annotations"][names.MADE_IN] == str(seen.report.attempt)
+    assert not written.status.pod_failures
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [exposed(seconds=59), exposed(made_in="1"), exposed(section="load"), exposed(free=False)],
+    ids=["just made", "moved for this gang before", "its gang is loading", "no other node"],
+)
+def test_a_coordinator_stays_where_moving_it_would_not_help(snapshot: Snapshot) -> None:
+    assert snapshot.report is not None
+    assert snapshot.report.attempt == 1
+    decision = decide(snapshot)
+    assert decision.status is not None
+    assert decision.status.intent is None
+    assert not [action for action in decision.actions if isinstance(action, Create | Delete)]
 
 
 def test_a_pause_says_why_in_the_status() -> None:

@@ -24,7 +24,7 @@ def built(training: OPTTraining, plan: Plan) -> list[dict[str, Any]]:
             surroundings.network_policy(parent, plan)]  # fmt: skip
     if plan.storage is not None:
         made += [
-            pods.coordinator(parent, plan, "image", 1),
+            pods.coordinator(parent, plan, "image", 1, "0"),
             pods.host(parent, plan, "image", 1, 0, "s3://bucket/manifest.json", pods.Placement()),
             jobs.plan_job(parent, plan, "image", 1),
             jobs.stage_job(parent, plan, "image", "read", 1, "data/1/plan.json"),

@@ -17,7 +17,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from opt_api.documents.manifests import CheckpointManifest
-from opt_operator.core.rules.run import STEPPING
+from opt_operator.core.rules.coordinators import STEPPING
 from opt_runtime.wire import Client, Gone
 from optcluster.api import Object
 from optcluster.cluster import Cluster

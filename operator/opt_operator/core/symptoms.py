@@ -10,10 +10,12 @@ from opt_api.documents.logbook import Cause
 
 Symptom = Literal[
     "Ready", "Starting", "Unbound", "Gated", "Unschedulable", "ImagePull", "BadContainer", "Going", "GoingStuck",
-    "Unreached", "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory", "HostRefused",
-    "HostSuspect", "Crashed", "Left", "BadSpec", "BadData", "Completed",
+    "Unreached", "Outdated", "Exposed", "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory",
+    "HostRefused", "HostSuspect", "Crashed", "Left", "BadSpec", "BadData", "Completed",
 ]  # fmt: skip
-Treatment = Literal["keep", "wait", "replace", "replace-then-delete", "force-delete", "ask-coordinator", "pause"]
+Treatment = Literal[
+    "keep", "wait", "renew", "replace", "replace-then-delete", "force-delete", "ask-coordinator", "pause"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ POLICY: dict[Symptom, Policy] = {
     "GoingStuck": Policy("force-delete", "it should have been gone by now; taken out of the API", "HostLost"),
     "Unreached": Policy("replace", "a coordinator at whose address nothing is any more; a second one does no harm",
                         "CoordinatorLost"),
+    "Outdated": Policy("renew", "a coordinator started with limits or intervals that are no longer the spec's"),
+    "Exposed": Policy("renew", "a coordinator on the node of a gang's host, while another node is free"),
     "NodeLost": Policy("replace", "its node is not heard of, and neither is its agent", "HostLost"),
     "NodeDoubtful": Policy("ask-coordinator", "its node is not heard of; one source is not enough to call it lost",
                            degraded=True),

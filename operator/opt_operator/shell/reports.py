@@ -19,7 +19,7 @@ from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
 
 POLL_S = 0.5
-RETRY_S, RETRY_LIMIT_S = 0.25, 20.0
+RETRY_S, RETRY_LIMIT_S = 0.1, 20.0
 """Until a coordinator that did not answer is asked again: doubled each time."""
 UNREACHED = 2
 """So many tries in a row that found nothing at an address, and the machine behind it is taken for gone."""
@@ -27,7 +27,7 @@ PER_SECOND = 200
 """Polls a second at most, however many trainings there are; one that is not well is asked at every turn."""
 STALE_S, STALE_POLLS = 8.0, 3
 """A word is old after so long, or after so many turns where there are many trainings."""
-TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.0)
+TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=0.7)
 NO_MACHINE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
 SILENT_S = 1.0
 log = structlog.get_logger(__name__)

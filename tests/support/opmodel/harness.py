@@ -249,6 +249,7 @@ def end_of(world: World) -> dict[str, Any]:
         "gang": sum(labels[f"{GROUP}/role"] == "gang" for labels in alive),
         "jobs": sorted(j["metadata"]["labels"].get("opt-operator.io/stage", "evaluation") for j in api.of("Job")),
         "tainted": [n["metadata"]["name"] for n in api.of("Node") if "quarantined" in str(n["spec"].get("taints"))],
+        "exposed": world.exposed(),
         "suspected": [p["metadata"]["name"] for p in api.of("Pod") if p["metadata"]["name"] in world.suspected],
         "others": sorted(f"{k} {n}" for k, _, n in api.objects if k not in SEEN_ELSEWHERE),
         "rate": world.journal.values.get("learningRate"),

@@ -201,6 +201,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ttl": Scenario(finish_and_go, 25, NOTHING),
     "node-loss": Scenario(node_loss, 20, RUNNING),
     "coordinator-loss": Scenario(coordinator_loss, 20, RUNNING),
+    "coordinator-moves": Scenario(create, 65, {**RUNNING, "pods": HOSTS, "exposed": False}),
     "two-losses": Scenario(two_losses, 30, RUNNING),
     "drain": Scenario(drain, 10, RUNNING),
     "spot": Scenario(spot, 10, RUNNING),

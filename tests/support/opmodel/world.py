@@ -131,6 +131,7 @@ class World:
         ]
         is_host = "opt-operator.io/slot" in pod["metadata"]["labels"]
         free = [name for name in free if not is_host or name not in taken]
+        free.sort(key=lambda name: name in taken)
         if free:
             self.api.edit("Pod", NS, pod["metadata"]["name"], lambda p: p["spec"].update(nodeName=free[0]))
         else:
@@ -273,6 +274,12 @@ class World:
         running = (pod for pod in self._coordinators() if pod.get("status", {}).get("phase") == "Running")
         living = [pod for pod in running if pod["spec"]["nodeName"] not in self.lost]
         return living[-1]["metadata"]["name"] if living else None
+
+    def exposed(self) -> bool:
+        """Whether the coordinator that leads is on a node with a host of the gang."""
+        leader = self.coordinator()
+        gang = [p["spec"].get("nodeName") for p in self.api.of("Pod") if p["metadata"]["labels"].get(ROLE) == "gang"]
+        return leader is not None and self.api.objects["Pod", NS, leader]["spec"]["nodeName"] in gang
 
     def _coordinators(self) -> list[Object]:
         """Their pods, the newest last."""

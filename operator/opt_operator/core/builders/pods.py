@@ -34,11 +34,13 @@ class Placement:
     alone: bool = False
 
 
-def coordinator(parent: Parent, plan: Plan, image: str, attempt: int, avoid: Collection[str] = ()) -> Object:
+def coordinator(
+    parent: Parent, plan: Plan, image: str, attempt: int, made_in: str, avoid: Collection[str] = ()
+) -> Object:
     """The coordinator with the rendezvous beside it, as a sidecar that ends when the coordinator ends.
 
     Workers are told the rendezvous by its address: its name leads to the old one for a while after a replacement.
-    `avoid` are nodes that are broken or quarantined.
+    `made_in` is the gang's attempt now; `avoid` are nodes that are broken or quarantined.
     """
     assert plan.storage is not None
     rendezvous = container(
@@ -58,7 +60,7 @@ def coordinator(parent: Parent, plan: Plan, image: str, attempt: int, avoid: Col
         parent, names.coordinator_pod(parent.name, attempt), names.pod_labels(parent.name, "coordinator", attempt),
         pod_spec(parent, plan, [main], SMALL, initContainers=[rendezvous], terminationGracePeriodSeconds=5,
                  affinity=_affinity(parent, Placement(avoid), is_host=False)),
-        annotations={names.PLAN: plan.digest()},
+        annotations={names.PLAN: plan.digest(), names.MADE_IN: made_in},
     )  # fmt: skip
 
 
@@ -150,14 +152,11 @@ def _identity_volume() -> Object:
 def _affinity(parent: Parent, where: Placement, *, is_host: bool) -> Object:
     """Hosts on machines of their own, within the topology that was asked for; the coordinator best where no host is.
 
-    Where a node is lost with both, a new coordinator comes first.
+    Where a node is lost with both, a new coordinator comes first; beside a spare less is lost than beside the gang.
     """
-    hosts, coordinator = _beside(parent, "gang", "spare"), _beside(parent, "coordinator")
-    wishes = [] if where.alone else [{"weight": 100, "podAffinityTerm": hosts}]
-    if is_host:
-        wishes.append({"weight": 50, "podAffinityTerm": coordinator})
+    hosts = _beside(parent, "gang", "spare")
     apart: Object = {"requiredDuringSchedulingIgnoredDuringExecution": [hosts]} if where.alone else {}
-    if wishes:
+    if wishes := _wishes(parent, hosts, where, is_host=is_host):
         apart["preferredDuringSchedulingIgnoredDuringExecution"] = wishes
     made: Object = {"podAntiAffinity": apart}
     if parent.pods.topology_key and is_host:
@@ -167,6 +166,13 @@ def _affinity(parent: Parent, where: Placement, *, is_host: bool) -> Object:
         terms = [{"matchExpressions": [{"key": HOSTNAME, "operator": "NotIn", "values": sorted(where.avoid)}]}]
         made["nodeAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     return made
+
+
+def _wishes(parent: Parent, hosts: Object, where: Placement, *, is_host: bool) -> list[Object]:
+    """What a pod had better not share a node with, by weight."""
+    apart = [] if where.alone else [(100 if is_host else 50, hosts)]
+    other = (50, _beside(parent, "coordinator")) if is_host else (50, _beside(parent, "gang"))
+    return [{"weight": weight, "podAffinityTerm": term} for weight, term in (*apart, other)]
 
 
 def _beside(parent: Parent, *roles: names.Role) -> Object:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 from opt_operator.core.actions import Delete
 from opt_operator.core.diagnosis import Finding, findings
-from opt_operator.core.names import PLAN
-from opt_operator.core.plans import change
+from opt_operator.core.rules.coordinators import judged
 from opt_operator.core.rules.verdict import Case
 from opt_operator.core.symptoms import Symptom
 
@@ -27,13 +26,11 @@ class Places:
     Attributes:
         wanted: Slots there shall be, the coordinator's included.
         found: What is the matter with each pod, by slot, oldest attempt first.
-        stale: Coordinators that run by a plan that is no longer in force.
     """
 
     case: Case
     wanted: tuple[int, ...]
     found: Mapping[int, tuple[Finding, ...]]
-    stale: frozenset[str]
 
     @property
     def all(self) -> tuple[Finding, ...]:
@@ -47,7 +44,7 @@ class Places:
 
     def fills(self, finding: Finding) -> bool:
         """Whether the pod takes its place."""
-        return finding.policy.treatment in FILLING and finding.name not in self.stale
+        return finding.policy.treatment in FILLING
 
     def holder(self, slot: int) -> Finding | None:
         """Who takes a place: the newest that does."""
@@ -72,17 +69,10 @@ def places_of(case: Case) -> Places:
     found: dict[int, list[Finding]] = defaultdict(list)
     for finding in findings(snapshot, snapshot.hosts):
         found[finding.pod.slot].append(finding)
-    found[COORDINATOR] = list(findings(snapshot, snapshot.coordinators))
+    hosts = [finding for slot in found.values() for finding in slot]
+    found[COORDINATOR] = [judged(case, f, hosts) for f in findings(snapshot, snapshot.coordinators)]
     count = case.plan.layout.hosts + case.training.spec.resilience.spares
-    stale = frozenset(f.name for f in found[COORDINATOR] if _stale(case, f))
-    return Places(case, (COORDINATOR, *range(count)), {k: tuple(v) for k, v in found.items()}, stale)
-
-
-def _stale(case: Case, finding: Finding) -> bool:
-    """Whether a coordinator was started with limits and intervals that are no longer those of the spec."""
-    digest = finding.pod.metadata.annotations.get(PLAN)
-    old = case.snapshot.plan_of(digest) if digest else None
-    return old is not None and change(old, case.plan) == "coordinator"
+    return Places(case, (COORDINATOR, *range(count)), {k: tuple(v) for k, v in found.items()})
 
 
 def removals(places: Places) -> tuple[Delete, ...]:

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from opt_api.training.status import Phase, Rung
-from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Create, Tell
 from opt_operator.core.builders import pods
 from opt_operator.core.builders.queueing import pod_group, pod_queued
@@ -14,16 +13,17 @@ from opt_operator.core.conditions import Said, Type, said
 from opt_operator.core.diagnosis import Finding
 from opt_operator.core.plans import change, wishes
 from opt_operator.core.rules.burn_in import burn_in
+from opt_operator.core.rules.coordinators import STEPPING, made_in
+from opt_operator.core.rules.machines import avoid, room
 from opt_operator.core.rules.places import COORDINATOR, Places, places_of, removals
 from opt_operator.core.rules.surroundings import surroundings
 from opt_operator.core.rules.verdict import LATER_S, SOON_S, Case, Verdict, intend
-from opt_operator.core.views import CoordinatorReport, Taint
+from opt_operator.core.views import CoordinatorReport
 
 BACKOFF_LIMIT_S = 60
 STEADY_S = 10.0
 """Between two looks while all is well; whatever happens is heard of at once."""
 SAY_GONE_AFTER_S = 1.0
-STEPPING = ("data", "step", "save", "eval")
 
 
 def run(case: Case) -> Verdict:
@@ -58,7 +58,7 @@ def _fill(case: Case, places: Places, empty: tuple[int, ...], told: tuple[Action
     if recent and (wait := _wait(case, recent)) > 0:
         message = f"next try in {wait:.0f} s: {_words(why)}"
         return Verdict(phase, "BackOff", message, told, requeue_after=wait)
-    place = pods.Placement(_avoid(case), alone=_room(case))
+    place = pods.Placement(avoid(case), alone=room(case))
     how = case.queueing
     made = tuple(Create(pod_queued(_pod(case, slot, place), case.parent.name, slot, how)) for slot in empty)
     group = pod_group(case.parent, case.plan, how)
@@ -97,44 +97,10 @@ def _rung(places: Places, why: tuple[Finding, ...]) -> Rung:
 def _pod(case: Case, slot: int, place: pods.Placement) -> dict[str, Any]:
     image = case.trainer_image()
     if slot == COORDINATOR:
-        return pods.coordinator(case.parent, case.plan, image, case.number, _avoid(case))
+        return pods.coordinator(case.parent, case.plan, image, case.number, made_in(case), avoid(case))
     dataset = case.training.spec.data.dataset or case.snapshot.status.dataset
     assert dataset is not None
     return pods.host(case.parent, case.plan, image, case.number, slot, dataset, place)
-
-
-def _room(case: Case) -> bool:
-    """Whether the cluster has machines enough for each host of the gang to have its own; the ledger counts machines.
-
-    A machine that is lost, cordoned or quarantined counts: it comes back, and until then hosts do not share one.
-    """
-    wanted = case.training.spec.pods.node_selector
-    machines = [
-        node
-        for node in (case.snapshot.nodes or {}).values()
-        if wanted.items() <= node.metadata.labels.items() and not any(map(_keeps_out, node.spec.taints))
-    ]
-    return len(machines) >= case.plan.layout.hosts
-
-
-def _keeps_out(taint: Taint) -> bool:
-    """Whether a taint says for whom a node is, and not what is the matter with it now."""
-    passing = taint.key.startswith("node.kubernetes.io/") or taint.key == names.QUARANTINED
-    return taint.effect in ("NoSchedule", "NoExecute") and not passing
-
-
-def _avoid(case: Case) -> frozenset[str]:
-    """Nodes that are broken, out of reach, or whose machine is quarantined, whatever it is called now."""
-    snapshot = case.snapshot
-    unreached = snapshot.coordinator.spec.node_name if snapshot.coordinator and snapshot.unreached_s else ""
-    banned = [h.hardware for h in snapshot.status.hosts if h.state in ("Quarantined", "Retired")]
-    return frozenset(
-        name
-        for name, node in (snapshot.nodes or {}).items()
-        if name == unreached
-        or snapshot.verdicts[name].state == "Bad"
-        or any(names.is_on(hardware, node.hardware) for hardware in banned)
-    )
 
 
 def _wait(case: Case, recent: list[datetime]) -> float:
