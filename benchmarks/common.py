@@ -183,7 +183,7 @@ def run(benchmark: str, measure: Measure | Mapping[str, Measure], worker: Callab
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The new result with the old one's other cases; each of these says when it was measured, where, and under what load."""
+    """The new result with the old one's other cases; each says when and where it was measured, under what load."""
     names = {case["case"] for case in new["cases"]}
     about = f"measured {old['date']} on {old['machine']['cpu']} at {old['commit']}, load {old['load']}"
     kept = [dict(case) for case in old["cases"] if case["case"] not in names]
