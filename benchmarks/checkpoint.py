@@ -28,6 +28,8 @@ REPEATS, QUICK_REPEATS = 5, 1
 SAVES, QUICK_SAVES = 2, 1
 LEAST_STEPS = 3
 SOAK_SAVES, QUICK_SOAK_SAVES = 200, 12
+LIMIT_S = 4 * 3600.0
+"""Of one runner: many saves on a machine with other work."""
 SOAK_RUNNERS = ("ours", "DCP async, thread")
 
 
@@ -87,7 +89,7 @@ def soak_cases(results: Results) -> list[Case]:
 
 
 def _runner(job: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
-    return lambda: measured(__file__, job)
+    return lambda: measured(__file__, job, timeout_s=LIMIT_S)
 
 
 def _case(name: str, unit: str, results: Results, key: str, notes: str) -> Case:

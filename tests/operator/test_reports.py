@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from typing import cast
 
 import aiohttp
@@ -20,53 +16,28 @@ from opt_operator.core.builders.pods import COORDINATOR_PORT
 from opt_operator.core.snapshot import Key
 from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.kube import Kube
-from opt_operator.shell.reports import HttpCoordinators, no_machine
+from opt_operator.shell.reach import no_machine
+from opt_operator.shell.reports import HttpCoordinators
+from support import addresses
+from support.addresses import answering, until
 
 pytestmark = pytest.mark.integration
 
 ONE, OTHER = Key("team", "one"), Key("team", "other")
-Scene = Callable[[Key], AbstractContextManager[None]]
 ADDRESSES = {ONE: "127.0.40.1", OTHER: "127.0.40.2"}
 
 
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        body = json.dumps({"run": "small", "phase": "running"}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nobody reads it."""
-
-
-@contextmanager
-def coordinator(key: Key) -> Iterator[None]:
+def coordinator(key: Key) -> AbstractContextManager[None]:
     """One that answers."""
-    with ThreadingHTTPServer((ADDRESSES[key], COORDINATOR_PORT), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+    return answering(ADDRESSES[key], COORDINATOR_PORT, {"run": "small", "phase": "running"})
 
 
-@contextmanager
-def deaf(key: Key) -> Iterator[None]:
-    """One that takes connections and says nothing: a process that stands still."""
-    with closing(socket.create_server((ADDRESSES[key], COORDINATOR_PORT), backlog=64)):
-        yield
+def deaf(key: Key) -> AbstractContextManager[None]:
+    return addresses.deaf(ADDRESSES[key], COORDINATOR_PORT)
 
 
-@contextmanager
-def nothing(key: Key) -> Iterator[None]:
-    """An address that no connection gets through to: the kernel drops what a full queue cannot take."""
-    with ExitStack() as stack:
-        stack.enter_context(closing(socket.create_server((ADDRESSES[key], COORDINATOR_PORT), backlog=0)))
-        for _ in range(4):
-            waiting = stack.enter_context(closing(socket.socket()))
-            waiting.setblocking(False)
-            waiting.connect_ex((ADDRESSES[key], COORDINATOR_PORT))
-        yield
+def nothing(key: Key) -> AbstractContextManager[None]:
+    return addresses.nothing(ADDRESSES[key], COORDINATOR_PORT)
 
 
 def cached(key: Key) -> dict[str, dict[str, object]]:
@@ -90,12 +61,6 @@ async def polling(*keys: Key) -> AsyncIterator[tuple[HttpCoordinators, list[Key]
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - the condition is of threads and kernels, which set no event
-            await asyncio.sleep(0.05)
 
 
 def test_nothing_at_an_address_where_a_coordinator_was_heard_is_said_at_once() -> None:

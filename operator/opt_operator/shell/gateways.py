@@ -16,10 +16,11 @@ from opt_operator.core.serving.views import GatewayReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import PodView
 from opt_operator.shell.cache import Cache
+from opt_operator.shell.reach import CONNECT_S, Missed, connector
 
 POLL_S, POLL_LIMIT_S = 1.0, 15.0
 STALE_S = 5.0
-TIMEOUT = aiohttp.ClientTimeout(total=2.0, sock_connect=1.0)
+TIMEOUT = aiohttp.ClientTimeout(total=2.0, sock_connect=CONNECT_S)
 
 
 class Gateways(Protocol):
@@ -27,6 +28,9 @@ class Gateways(Protocol):
 
     def reports(self, key: Key) -> Mapping[str, GatewayReport]:
         """The newest word of each gateway by pod, without old ones."""
+
+    def unreached(self, key: Key) -> frozenset[str]:
+        """Gateways at whose address nothing is any more, while another one was heard."""
 
 
 @dataclass
@@ -50,12 +54,15 @@ class HttpGateways:
         self._cache, self._changed = cache, changed
         self._heard: dict[str, Heard] = {}
         self._next: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
+        self._missed: dict[str, Missed] = {}
         self._busy: set[str] = set()
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, asyncio.TaskGroup() as group:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, connector=connector()) as session,
+            asyncio.TaskGroup() as group,
+        ):
             while True:
                 await asyncio.sleep(0.1)
                 for key, pod in self._due():
@@ -69,6 +76,16 @@ class HttpGateways:
         found = {uid: self._heard.get(uid) for uid in pods}
         return {pods[uid]: heard.report for uid, heard in found.items() if heard and now - heard.at_s <= STALE_S}
 
+    def unreached(self, key: Key) -> frozenset[str]:
+        """Gateways at whose address nothing is any more, while another one was heard.
+
+        One that was never heard may be out of our sight; where no other is heard either, it is we who do not see.
+        """
+        newest = max((heard.at_s for heard in self._heard.values()), default=0.0)
+        pods = ((pod, self._missed.get(pod.metadata.uid)) for pod in gateways_of(self._cache, key))
+        lost = [pod for pod, missed in pods if missed and missed.gone and missed.since_s <= newest]
+        return frozenset(pod.metadata.name for pod in lost if pod.metadata.uid in self._heard)
+
     def _due(self) -> list[tuple[Key, PodView]]:
         now = self._now()
         known = [(key, pod) for key in self._cache.owners() if key.kind == "OPTServe"
@@ -81,7 +98,7 @@ class HttpGateways:
         return due
 
     def _forget(self, there: set[str]) -> None:
-        for kept in (self._heard, self._next, self._failures):
+        for kept in (self._heard, self._next, self._missed):
             for uid in set(kept) - there:
                 del kept[uid]
 
@@ -90,13 +107,16 @@ class HttpGateways:
         try:
             async with session.get(_url(pod)) as answer:
                 report = GatewayReport.model_validate(json.loads(await answer.text()))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError):
-            self._failures[uid] = min(self._failures.get(uid, 0) + 1, 8)
-            self._next[uid] = self._now() + min(POLL_S * 2 ** (self._failures[uid] - 1), POLL_LIMIT_S)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError) as fault:
+            missed = self._missed.setdefault(uid, Missed(pod.metadata.name))
+            missed.add(self._now(), fault)
+            self._next[uid] = self._now() + missed.wait_s(POLL_LIMIT_S)
+            if missed.gone:
+                self._changed(key)
             return
         finally:
             self._busy.discard(uid)
-        self._failures.pop(uid, None)
+        self._missed.pop(uid, None)
         before = self._heard.get(uid)
         self._heard[uid] = Heard(key, report, self._now())
         if before is None or signature(before.report) != signature(report):

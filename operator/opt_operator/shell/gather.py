@@ -100,6 +100,7 @@ class Gatherer:
             children=tuple(child for kind in CHILDREN for child in self._cache.of(kind, key)),
             nodes=self._nodes(),
             gateways=self._gateways.reports(key),
+            unreached=self._gateways.unreached(key),
             apis=self.apis,
             status_age_s=status_age_s,
             refused=refused,

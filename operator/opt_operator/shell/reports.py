@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,18 +16,15 @@ from opt_operator.core.builders.pods import COORDINATOR_PORT
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
+from opt_operator.shell.reach import CONNECT_S, Missed, connector
 
 POLL_S = 0.5
-RETRY_S, RETRY_LIMIT_S = 0.1, 20.0
-"""Until a coordinator that did not answer is asked again: doubled each time."""
-UNREACHED = 2
-"""So many tries in a row that found nothing at an address, and the machine behind it is taken for gone."""
+RETRY_LIMIT_S = 20.0
 PER_SECOND = 200
 """Polls a second at most, however many trainings there are; one that is not well is asked at every turn."""
 STALE_S, STALE_POLLS = 8.0, 3
 """A word is old after so long, or after so many turns where there are many trainings."""
-TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=0.7)
-NO_MACHINE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
+TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)
 SILENT_S = 1.0
 log = structlog.get_logger(__name__)
 
@@ -55,27 +51,6 @@ class Heard:
     at_s: float
 
 
-@dataclass
-class Missed:
-    """Tries in a row that brought no word of one coordinator.
-
-    Attributes:
-        unreached: The newest of them, in a row, that found nothing at its address.
-        since_s: When the first of those ended.
-    """
-
-    pod: str
-    tries: int = 0
-    unreached: int = 0
-    since_s: float = 0.0
-
-    def add(self, now_s: float, *, unreached: bool) -> None:
-        """One more."""
-        self.tries += 1
-        self.since_s = self.since_s if unreached and self.unreached else now_s
-        self.unreached = self.unreached + 1 if unreached else 0
-
-
 class HttpCoordinators:
     """Polls the coordinators of all trainings.
 
@@ -94,8 +69,10 @@ class HttpCoordinators:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        fresh = aiohttp.TCPConnector(force_close=True)  # a kept connection would not tell whether the machine is there
-        async with aiohttp.ClientSession(timeout=TIMEOUT, connector=fresh) as session, asyncio.TaskGroup() as group:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, connector=connector()) as session,
+            asyncio.TaskGroup() as group,
+        ):
             self._session = session
             while True:
                 await asyncio.sleep(0.1)
@@ -119,7 +96,7 @@ class HttpCoordinators:
         where no other coordinator was heard meanwhile either: then it is we who do not see.
         """
         heard, missed = self._heard.get(key), self._missed.get(key)
-        if heard is None or missed is None or missed.unreached < UNREACHED:
+        if heard is None or missed is None or not missed.gone:
             return 0.0
         pod = coordinator_of(self._cache, key)
         others = [other.at_s for name, other in self._heard.items() if name != key]
@@ -190,9 +167,9 @@ class HttpCoordinators:
         missed = self._missed.get(key)
         if missed is None or missed.pod != pod.metadata.name:
             missed = self._missed[key] = Missed(pod.metadata.name)
-        missed.add(self._now(), unreached=no_machine(fault))
-        self._next[key] = self._now() + min(RETRY_S * 2.0 ** min(missed.tries - 1, 8), RETRY_LIMIT_S)
-        if missed.unreached >= UNREACHED:
+        missed.add(self._now(), fault)
+        self._next[key] = self._now() + missed.wait_s(RETRY_LIMIT_S)
+        if missed.gone:
             self._changed(key)
 
     @staticmethod
@@ -204,13 +181,6 @@ def well(report: CoordinatorReport) -> bool:
     """Whether nothing is expected to change soon."""
     fine = all(not agent.gone and agent.silent_seconds <= SILENT_S for agent in report.agents)
     return report.phase == "running" and not report.suspend and fine
-
-
-def no_machine(fault: Exception) -> bool:
-    """Whether not even a connection came about: a machine that is there takes or refuses one, however busy it is."""
-    if isinstance(fault, aiohttp.ConnectionTimeoutError):
-        return True
-    return isinstance(fault, aiohttp.ClientConnectorError) and fault.errno in NO_MACHINE
 
 
 def signature(report: CoordinatorReport) -> tuple[Any, ...]:

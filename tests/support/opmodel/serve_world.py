@@ -18,6 +18,7 @@ from support.opmodel.api import ModelApi, Object, copied
 NS = "team"
 LOAD_S = 3
 NOTICED_S = 8
+UNREACHED_S = 3
 TRAINING = "small"
 BREAKDOWN = 69
 
@@ -237,6 +238,13 @@ class ServeWorld:
     def _alive(self, pod: Object) -> bool:
         where = pod["spec"].get("nodeName")
         return pod.get("status", {}).get("phase") == "Running" and not _going(pod) and where not in self.lost
+
+    def unreached(self, key: Key) -> frozenset[str]:
+        """Gateways on machines that died some seconds ago, as long as another one answers."""
+        pods = [p for p in self.api.of("Pod") if p["metadata"]["labels"].get("opt-operator.io/role") == "gateway"]
+        dead = {node for node, since in self.lost.items() if self.clock - since >= UNREACHED_S}
+        found = {p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") in dead}
+        return frozenset(found if self.gateways() else ())
 
     def reports(self, key: Key) -> Mapping[str, GatewayReport]:
         routes = self.routes()

@@ -317,6 +317,9 @@ class World:
     def reports(self, key: Key) -> Mapping[str, GatewayReport]:
         return {}
 
+    def unreached(self, key: Key) -> frozenset[str]:
+        return frozenset()
+
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         self.api.before_write(f"tell {path}")
         self.told.append(path)

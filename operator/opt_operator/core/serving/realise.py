@@ -182,10 +182,17 @@ def _read(text: str) -> ServeRoutes | None:
 
 
 def _lost(case: Case) -> list[Action]:
-    """Pods of lost nodes, so that others take their place at once: on the word of node and gateway both."""
+    """Pods of lost nodes, so that others take their place at once: on the word of node and gateway both.
+
+    A gateway at whose address nothing is goes before its node is found lost: until then half of the clients would be
+    led there. It holds nothing, and one that was there after all is made anew elsewhere.
+    """
     snapshot = case.snapshot
     made: list[Action] = []
     for pod in snapshot.pods:
+        if pod.metadata.name in snapshot.unreached and pod in snapshot.gateway_pods:
+            made.append(Delete("Pod", pod.metadata.name, pod.metadata.uid, 0, "nothing is at its address any more"))
+            continue
         if snapshot.verdict_of(pod).state != "Lost" or pod.ended or not snapshot.gateways:
             continue
         stuck = pod.going and snapshot.now > (pod.metadata.deletion_timestamp or snapshot.now) + STUCK

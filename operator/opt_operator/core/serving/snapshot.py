@@ -35,6 +35,7 @@ class ServeSnapshot:
         pods, jobs, deployments, children: What carries our labels; LeaderWorkerSets are among the deployments.
         nodes: All nodes by name; None where we may not see them.
         gateways: The newest word of each gateway by pod, without old ones.
+        unreached: Gateways at whose address nothing is any more, while another one was heard.
         apis: API groups that the cluster has.
         status_age_s: Since we last wrote the status.
         refused: What the API server answered to the last try, if it refused.
@@ -56,6 +57,7 @@ class ServeSnapshot:
     children: tuple[Child, ...] = ()
     nodes: Mapping[str, NodeView] | None = None
     gateways: Mapping[str, GatewayReport] = field(default_factory=dict)
+    unreached: frozenset[str] = frozenset()
     apis: frozenset[str] = frozenset()
     status_age_s: float = 1e9
     refused: str = ""
