@@ -183,11 +183,14 @@ class Peer:
             program.wait()
 
     def kill_rank(self, rank: int) -> None:
-        """SIGKILL of a rank; for torchft, whose groups somebody else has to start again, a new one follows at once."""
+        """SIGKILL of a rank."""
         os.kill(int((self.folder / PIDS.format(rank=rank)).read_text()), signal.SIGKILL)
-        if self.kind == "torchft":
-            self.programs.pop(f"group-{rank}").wait()
-            self._start_group(rank)
+
+    def tend(self) -> None:
+        """Start torchft's groups again that have ended, as whoever runs it has to; some end when another one is killed."""
+        for name in [name for name, program in self.programs.items() if program.poll() is not None]:
+            if self.kind == "torchft" and name != "lighthouse":
+                self._start_group(int(name.removeprefix("group-")))
 
     def lines(self) -> list[Line]:
         """Steps so far."""
@@ -213,7 +216,8 @@ class Peer:
 
 def lighthouse() -> list[str]:
     """torchft's program, beside the interpreter or in the folder that `pip install --target` filled."""
-    spec, beside = find_spec("torchft"), shutil.which("torchft_lighthouse")
+    folders = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    spec, beside = find_spec("torchft"), shutil.which("torchft_lighthouse", path=folders)
     assert spec is not None
     assert spec.origin is not None
     return [beside] if beside else [sys.executable, str(Path(spec.origin).parents[1] / "bin" / "torchft_lighthouse")]
@@ -228,6 +232,7 @@ def await_steps(peer: Peer, count: int, since: float, timeout_s: float = 180) ->
     """Wait for so many steps after a moment."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
+        peer.tend()
         if sum(line.at > since for line in peer.lines()) >= count and peer.whole(since):
             return True
         time.sleep(0.05)
