@@ -187,7 +187,7 @@ class Peer:
         os.kill(int((self.folder / PIDS.format(rank=rank)).read_text()), signal.SIGKILL)
 
     def tend(self) -> None:
-        """Start torchft's groups again that have ended, as whoever runs it has to; some end when another one is killed."""
+        """Start torchft's groups again that have ended, as whoever runs it has to; some end when another is killed."""
         for name in [name for name, program in self.programs.items() if program.poll() is not None]:
             if self.kind == "torchft" and name != "lighthouse":
                 self._start_group(int(name.removeprefix("group-")))
