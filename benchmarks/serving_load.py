@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-SEED, TOKENS = 1, 48
+SEED, TOKENS = 1, 24
 CONNECT_S, PATIENCE_S = 5.0, 60.0
 TRIES = 3
 """A connection that does not come about is tried again, twice, as OpenAI's client does: nothing was sent by then."""
@@ -56,9 +56,11 @@ class Load:
                 await asyncio.gather(*(client(session, until) for _ in range(clients)))
 
         asyncio.run(all_of_them())
-        rate = sum(not asked.problem for asked in self.asked) / seconds
+        bad, count = [asked.problem for asked in self.asked if asked.problem], len(self.asked)
         self.asked.clear()
-        return rate
+        if bad:
+            raise RuntimeError(f"{len(bad)} of {count} requests failed while nothing happened: {bad[0]}")
+        return count / seconds
 
     @contextmanager
     def at_rate(self, rate: float) -> Iterator[None]:
