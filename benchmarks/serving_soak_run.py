@@ -96,7 +96,7 @@ def cases_of(asked: Sequence[Asked], began: dict[str, float], rate: float, rolle
     """Lost requests and first tokens, for each event."""
     bounds = [*began.values(), float("inf")]
     cases = []
-    for name, start, end in zip(EVENTS, bounds, bounds[1:], strict=True):
+    for name, start, end in zip(EVENTS, bounds, bounds[1:], strict=False):
         mine = [one for one in asked if start <= one.ended < end]
         lost = [one for one in mine if one.problem]
         own = [one for one in lost if OWN in one.problem or (name == "lost node" and one.began < start)]
