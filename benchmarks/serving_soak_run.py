@@ -99,7 +99,7 @@ def cases_of(asked: Sequence[Asked], began: dict[str, float], rate: float, rolle
     for name, start, end in zip(EVENTS, bounds, bounds[1:], strict=False):
         mine = [one for one in asked if start <= one.ended < end]
         lost = [one for one in mine if one.problem]
-        own = [one for one in lost if OWN in one.problem or (name == "lost node" and one.began < start)]
+        own = [one for one in lost if _went_along(one, name, start)]
         again = sum(one.tries > 1 for one in mine)
         words = "; ".join(sorted({one.problem[:90] for one in lost if one not in own})) or "none"
         note = (
@@ -112,3 +112,10 @@ def cases_of(asked: Sequence[Asked], began: dict[str, float], rate: float, rolle
         worst = statistics.quantiles(first, n=100)[98] if len(first) > 1 else first[0]
         cases.append(Case(f"first token, {name}, p99", "ms", "lower", round(worst, 1), {}, len(first), 0.0))
     return cases
+
+
+def _went_along(asked: Asked, event: str, at: float) -> bool:
+    """Whether a request was lost with what died then, and not for want of care."""
+    if event == "lost node":
+        return OWN in asked.problem or asked.began < at
+    return event == "killed pod" and OWN in asked.problem
