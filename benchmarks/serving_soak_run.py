@@ -19,6 +19,11 @@ from support.serve_run import Serve
 NODES, PLACES = 4, 8
 SECONDS, QUICK_SECONDS = 300.0, 60.0
 SHARE = 0.8
+SETTINGS = {
+    "engine": {"device": "cpu", "weights": "float32", "maxSequences": PLACES},
+    "limits": {"maxQueue": 4096},
+}
+"""One of two replicas cannot do four fifths of what both can: requests wait rather than be sent away with a 429."""
 EVENTS = ("calm", "roll", "killed pod", "lost node")
 """What happens at the beginning of each quarter of the time."""
 OWN = "replica_lost"
@@ -31,8 +36,7 @@ def soak(quick: bool) -> list[Case]:
     try:
         with tempfile.TemporaryDirectory() as folder, released(cluster, Path(folder), "serving") as release:
             steps = _trained(release)
-            settings = {"device": "cpu", "weights": "float32", "maxSequences": PLACES}
-            serve = Serve(release, "pair", "served", {"replicas": 2, "source": _source(steps[0]), "engine": settings})
+            serve = Serve(release, "pair", "served", {"replicas": 2, "source": _source(steps[0]), **SETTINGS})
             serve.apply()
             serve.until_served_after(0, deadline_s=600)
             cases = _measured(release, serve, steps[-1], QUICK_SECONDS if quick else SECONDS)
@@ -64,12 +68,13 @@ def _measured(release: Release, serve: Serve, newer: int, seconds: float) -> lis
         "killed pod": lambda: _kill_pod(release, serve),
         "lost node": lambda: _lose_node(release, serve),
     }
-    began: dict[str, float] = {}
+    began: dict[str, tuple[float, float]] = {}
     with load.at_rate(SHARE * rate):
         for name in EVENTS:
-            began[name] = time.monotonic()
+            start = time.monotonic()
             acts[name]()
-            time.sleep(max(0.0, began[name] + seconds / len(EVENTS) - time.monotonic()))
+            began[name] = start, time.monotonic()
+            time.sleep(max(0.0, start + seconds / len(EVENTS) - time.monotonic()))
     served = wait_for(lambda: serve.served() == newer, 60, f"step {newer} is served", serve.describe)
     return cases_of(load.asked, began, rate, bool(served))
 
@@ -92,14 +97,14 @@ def _lose_node(release: Release, serve: Serve) -> None:
     release.cluster.node(int(name.rpartition("-")[2])).kill()
 
 
-def cases_of(asked: Sequence[Asked], began: dict[str, float], rate: float, rolled: bool) -> list[Case]:
-    """Lost requests and first tokens, for each event."""
-    bounds = [*began.values(), float("inf")]
+def cases_of(asked: Sequence[Asked], began: dict[str, tuple[float, float]], rate: float, rolled: bool) -> list[Case]:
+    """Lost requests and first tokens, for each event, of which its beginning and the moment after it are given."""
+    bounds = [*(before for before, _ in began.values()), float("inf")]
     cases = []
     for name, start, end in zip(EVENTS, bounds, bounds[1:], strict=False):
         mine = [one for one in asked if start <= one.ended < end]
         lost = [one for one in mine if one.problem]
-        own = [one for one in lost if _went_along(one, name, start)]
+        own = [one for one in lost if _went_along(one, name, began[name][1])]
         again = sum(one.tries > 1 for one in mine)
         words = "; ".join(sorted({one.problem[:90] for one in lost if one not in own})) or "none"
         note = (

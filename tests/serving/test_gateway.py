@@ -20,6 +20,7 @@ import requests
 from opt_serving.gateway.routing import Endpoint, choose
 from support.gateways import INSTANCE, Gateway, gateway, replica
 from support.served_models import Server, serving
+from support.vanishing import vanishing
 
 ENDLESS = {"prompt": "The quick", "max_tokens": 240, "ignore_eos": True}
 SHORT = {"prompt": "The quick", "max_tokens": 2, "ignore_eos": True}
@@ -225,6 +226,37 @@ def test_a_killed_server_costs_only_its_own_streams(pair: tuple[Server, Server],
         assert json.loads(rest[-1].removeprefix(b"data: "))["error"]["code"] == "replica_lost"
         assert whole == [200]
         assert gate.status()["revisions"]["victim"]["failures"] == 0
+
+
+@pytest.mark.integration
+def test_what_a_lost_machine_was_asked_is_asked_of_another_at_once(pair: tuple[Server, Server], tmp_path: Path):
+    """Its connections stay open and silent; only that nothing takes new ones tells that it is gone."""
+    with gateway(tmp_path) as gate, vanishing(f"{INSTANCE}lost") as lost:
+        machine = Server(lost.url, 0, tmp_path / "none.log")
+        gate.route(("lost", 1, [machine]), ("one", 0, [pair[0]]))
+        ready(gate, 2)
+        answers: list[int] = []
+        client = threading.Thread(target=lambda: answers.append(gate.post("/v1/completions", SHORT).status_code))
+        client.start()
+        until(lambda: lost.kept, "it has the request")
+        lost.vanish()
+        address = lost.url.removeprefix("http://")
+        until(lambda: gate.status()["endpoints"][address] == "Unreached", "it is missed")
+        client.join()
+        assert answers == [200]
+        assert gate.status()["revisions"]["one"]["requests"] == 1
+
+
+@pytest.mark.integration
+def test_where_nobody_else_answers_it_may_be_the_gateway_that_is_cut_off(tmp_path: Path):
+    with gateway(tmp_path) as gate, vanishing(f"{INSTANCE}only") as only:
+        gate.route(("only", 1, [Server(only.url, 0, tmp_path / "none.log")]))
+        ready(gate, 1)
+        only.vanish()
+        address = only.url.removeprefix("http://")
+        until(lambda: gate.status()["endpoints"][address] != "Ready", "it is missed")
+        time.sleep(3)
+        assert gate.status()["endpoints"][address] == "Silent"
 
 
 @pytest.mark.integration

@@ -204,17 +204,17 @@ class Proxy:
         try:
             return connection, await connection.send(request)
         except Broken:
-            connection.close()
-            if not connection.used:
+            self._table.pool.drop(endpoint.address, connection)
+            if not connection.used or endpoint.state == "Unreached":
                 raise
         except BaseException:
-            connection.close()
+            self._table.pool.drop(endpoint.address, connection)
             raise
         connection = await self._table.pool.take(endpoint.address, fresh=True)
         try:
             return connection, await connection.send(request)
         except BaseException:
-            connection.close()
+            self._table.pool.drop(endpoint.address, connection)
             raise
 
     async def _pass_on(self, endpoint: Endpoint, connection: Connection, head: h11.Response, answer: Answer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-EndpointState = Literal["Ready", "Loading", "Draining", "Silent"]
+EndpointState = Literal["Ready", "Loading", "Draining", "Silent", "Unreached"]
 
 
 @dataclass
@@ -20,6 +20,9 @@ class Endpoint:
         state: As it was last seen.
         in_flight: Requests of this gateway.
         failures: Probes in a row that nobody answered.
+        unreached: The newest of them, in a row, that did not get as far as a machine.
+        missed_at: When the first of those ended, of the monotonic clock.
+        heard_at: When it last answered one.
         listed: Whether the routes name it; else DNS does.
     """
 
@@ -28,8 +31,12 @@ class Endpoint:
     state: EndpointState = "Loading"
     in_flight: int = 0
     failures: int = 0
+    unreached: int = 0
+    missed_at: float = 0.0
+    heard_at: float = 0.0
     listed: bool = False
     next_probe: float = field(default=0.0, repr=False)
+    probing: bool = False
 
 
 def choose(

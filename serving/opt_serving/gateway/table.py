@@ -15,7 +15,7 @@ import structlog
 
 from opt_api.documents.serve_routes import ServeRoutes
 from opt_serving.gateway.routing import Endpoint, EndpointState, choose
-from opt_serving.gateway.upstream import Broken, Pool, ask
+from opt_serving.gateway.upstream import Broken, Pool, Unreached, ask
 
 LOOK_S = 0.25
 """Between two looks at the routes' files; a change in them is all that is waited for."""
@@ -24,6 +24,9 @@ READY_PROBE_S, WAITING_PROBE_S = 1.0, 0.25
 PROBE_LIMIT_S = 2.0
 SILENT_AFTER = 2
 """Probes in a row without an answer after which an endpoint gets no requests."""
+UNREACHED_AFTER, AGAIN_S = 3, 0.1
+"""Probes in a row that reached no machine, while another endpoint answered one, and it is taken for gone: nobody waits
+for its answers any more."""
 FORGOTTEN_AFTER = 30
 _log = structlog.get_logger("opt_serving.gateway")
 
@@ -95,7 +98,8 @@ class Table:
 
     def suspect(self, endpoint: Endpoint, state: EndpointState) -> None:
         """A request has shown that it takes none; the next probe says more."""
-        self._mark(endpoint, state)
+        if endpoint.state != "Unreached":
+            self._mark(endpoint, state)
         endpoint.next_probe = 0.0
 
     def take(self, routes: ServeRoutes) -> None:
@@ -157,8 +161,8 @@ class Table:
     async def _probe(self) -> None:
         while True:
             now = time.monotonic()
-            for endpoint in [e for e in self.endpoints.values() if e.next_probe <= now]:
-                endpoint.next_probe = now + PROBE_LIMIT_S + 1
+            for endpoint in [e for e in self.endpoints.values() if e.next_probe <= now and not e.probing]:
+                endpoint.probing = True
                 task = asyncio.create_task(self._look(endpoint))
                 self._probes.add(task)
                 task.add_done_callback(self._probes.discard)
@@ -167,15 +171,28 @@ class Table:
     async def _look(self, endpoint: Endpoint) -> None:
         try:
             status, body = await ask(endpoint.address, "/health", PROBE_LIMIT_S)
-        except Broken:
-            endpoint.failures += 1
-            if endpoint.failures >= SILENT_AFTER or endpoint.state != "Ready":
-                self._mark(endpoint, "Silent")
+        except Broken as fault:
+            self._missed(endpoint, unreached=isinstance(fault, Unreached))
         else:
-            endpoint.failures = 0
+            endpoint.failures = endpoint.unreached = 0
+            endpoint.heard_at = time.monotonic()
             self._mark(endpoint, self._judge(endpoint, status, body))
-        wait = READY_PROBE_S if endpoint.state == "Ready" else WAITING_PROBE_S
-        endpoint.next_probe = time.monotonic() + min(wait * max(1, endpoint.failures), READY_PROBE_S * FORGOTTEN_AFTER)
+        endpoint.next_probe = time.monotonic() + _wait(endpoint)
+        endpoint.probing = False
+
+    def _missed(self, endpoint: Endpoint, *, unreached: bool) -> None:
+        endpoint.failures += 1
+        endpoint.missed_at = endpoint.missed_at if unreached and endpoint.unreached else time.monotonic()
+        endpoint.unreached = endpoint.unreached + 1 if unreached else 0
+        if endpoint.unreached >= UNREACHED_AFTER and self._heard_since(endpoint.missed_at):
+            self._mark(endpoint, "Unreached")
+            self.pool.abandon(endpoint.address)
+        elif endpoint.failures >= SILENT_AFTER or endpoint.state != "Ready":
+            self._mark(endpoint, "Silent")
+
+    def _heard_since(self, moment: float) -> bool:
+        """Whether anybody answered: else it is we who are cut off, or who stood still."""
+        return any(other.heard_at > moment for other in self.endpoints.values())
 
     def _judge(self, endpoint: Endpoint, status: int, body: bytes) -> EndpointState:
         try:
@@ -199,6 +216,14 @@ class Table:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _wait(endpoint: Endpoint) -> float:
+    """Seconds until the next probe."""
+    if 0 < endpoint.unreached < UNREACHED_AFTER:
+        return AGAIN_S
+    wait = READY_PROBE_S if endpoint.state == "Ready" else WAITING_PROBE_S
+    return min(wait * max(1, endpoint.failures), READY_PROBE_S * FORGOTTEN_AFTER)
 
 
 def _read(path: Path) -> bytes:

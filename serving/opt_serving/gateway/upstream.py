@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import h11
 
 CHUNK = 1 << 16
-CONNECT_S = 2.0
+CONNECT_S, PROBE_CONNECT_S = 2.0, 0.7
+NO_MACHINE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT)
 IDLE_KEPT = 64
 KEEPALIVE = (
     (socket.TCP_KEEPIDLE, 4),
@@ -20,7 +22,8 @@ KEEPALIVE = (
     (socket.TCP_KEEPCNT, 3),
     (socket.TCP_USER_TIMEOUT, 10_000),
 )
-"""A machine that is lost closes no connection: the kernel gives up after about ten seconds without a word from it."""
+"""A machine that is lost closes no connection: the kernel gives up after about ten seconds without a word from it, if
+probes have not found before that it is gone."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,6 +34,10 @@ class Broken(Exception):  # noqa: N818 - named by what happened
 
 class NotThere(Broken):
     """Nobody took the connection: the request was not seen by anyone."""
+
+
+class Unreached(NotThere):
+    """Not even a refusal came back: a machine that is there takes or refuses a connection, however busy it is."""
 
 
 class BadRequest(Exception):  # noqa: N818 - named by what happened
@@ -56,18 +63,20 @@ class Connection:
         self.used = False
 
     @classmethod
-    async def open(cls, address: str) -> Connection:
+    async def open(cls, address: str, limit_s: float = CONNECT_S) -> Connection:
         """Connect to `host:port`.
 
         Raises:
             NotThere: Nobody is there.
+            Unreached: Nor is the machine.
         """
         host, _, port = address.rpartition(":")
         try:
             opened = asyncio.open_connection(host.strip("[]"), int(port))
-            reader, writer = await asyncio.wait_for(opened, CONNECT_S)
-        except (OSError, TimeoutError) as fault:
-            raise NotThere(f"{address}: {fault!r}") from fault
+            reader, writer = await asyncio.wait_for(opened, limit_s)
+        except (OSError, TimeoutError) as fault:  # a time-out of ours is an OSError without a number
+            gone = isinstance(fault, TimeoutError) or fault.errno in NO_MACHINE
+            raise (Unreached if gone else NotThere)(f"{address}: {fault!r}") from fault
         line: socket.socket = writer.get_extra_info("socket")
         line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -132,6 +141,10 @@ class Connection:
         self.used = True
         return True
 
+    def abort(self) -> None:
+        """Give it up: whoever waits for its answer hears that there will be none."""
+        self._writer.transport.abort()
+
     def close(self) -> None:
         """Close it."""
         with contextlib.suppress(OSError, RuntimeError):
@@ -144,10 +157,11 @@ class Connection:
 
 
 class Pool:
-    """Idle connections by address."""
+    """Connections by address: idle ones, and those that are in use."""
 
     def __init__(self) -> None:
         self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        self._busy: defaultdict[str, set[Connection]] = defaultdict(set)
 
     async def take(self, address: str, *, fresh: bool = False) -> Connection:
         """An idle connection, or a new one.
@@ -159,21 +173,38 @@ class Pool:
         while idle and not fresh:
             connection = idle.pop()
             if not connection.closed:
-                return connection
+                break
             connection.close()
-        return await Connection.open(address)
+        else:
+            connection = await Connection.open(address)
+        self._busy[address].add(connection)
+        return connection
 
     def give_back(self, address: str, connection: Connection) -> None:
         """Keep it for the next, or close it."""
+        self._busy[address].discard(connection)
         if connection.done() and len(self._idle[address]) < IDLE_KEPT:
             self._idle[address].append(connection)
         else:
             connection.close()
 
+    def drop(self, address: str, connection: Connection) -> None:
+        """Close one that brought no answer."""
+        self._busy[address].discard(connection)
+        connection.close()
+
+    def abandon(self, address: str) -> None:
+        """Give up all of them: the machine is gone."""
+        for connection in [*self._busy[address]]:
+            connection.abort()
+        self.forget(address)
+
     def forget(self, address: str) -> None:
         """Close what is idle."""
         for connection in self._idle.pop(address, []):
             connection.close()
+        if not self._busy[address]:
+            del self._busy[address]
 
 
 async def ask(address: str, path: str, timeout_s: float) -> tuple[int, bytes]:
@@ -181,10 +212,11 @@ async def ask(address: str, path: str, timeout_s: float) -> tuple[int, bytes]:
 
     Raises:
         Broken: No whole answer in time.
+        Unreached: Its machine is not there.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await Connection.open(address)
+            connection = await Connection.open(address, PROBE_CONNECT_S)
             try:
                 request = Request("GET", path, [(b"host", address.encode()), (b"connection", b"close")], b"")
                 answer = await connection.send(request)

@@ -239,11 +239,20 @@ class ServeWorld:
         where = pod["spec"].get("nodeName")
         return pod.get("status", {}).get("phase") == "Running" and not _going(pod) and where not in self.lost
 
+    def _state(self, endpoint: str) -> str:
+        if self._answers(endpoint):
+            return "Ready"
+        dead = [p for p in self._dead() if f"{p.get('status', {}).get('podIP')}:8000" == endpoint]
+        return "Unreached" if dead else "Silent"
+
+    def _dead(self) -> list[Object]:
+        """Pods on machines that died some seconds ago."""
+        nodes = {node for node, since in self.lost.items() if self.clock - since >= UNREACHED_S}
+        return [p for p in self.api.of("Pod") if p["spec"].get("nodeName") in nodes]
+
     def unreached(self, key: Key) -> frozenset[str]:
-        """Gateways on machines that died some seconds ago, as long as another one answers."""
-        pods = [p for p in self.api.of("Pod") if p["metadata"]["labels"].get("opt-operator.io/role") == "gateway"]
-        dead = {node for node, since in self.lost.items() if self.clock - since >= UNREACHED_S}
-        found = {p["metadata"]["name"] for p in pods if p["spec"].get("nodeName") in dead}
+        """Gateways of those, as long as another one answers."""
+        found = (p["metadata"]["name"] for p in self._dead() if _role(p) == "gateway")
         return frozenset(found if self.gateways() else ())
 
     def reports(self, key: Key) -> Mapping[str, GatewayReport]:
@@ -254,7 +263,7 @@ class ServeWorld:
         counts = {
             r: {"requests": n, "failures": self.failed.get(r, 0), "inFlight": 0} for r, n in self.answered.items()
         }
-        endpoints = {e: "Ready" if self._answers(e) else "Silent" for r in routes.routes for e in r.endpoints}
+        endpoints = {e: self._state(e) for r in routes.routes for e in r.endpoints}
         made: dict[str, Any] = {"generation": routes.generation, "revisions": counts, "endpoints": endpoints}
         told = {}
         for number, pod in enumerate(self.gateways()):

@@ -184,13 +184,13 @@ def _read(text: str) -> ServeRoutes | None:
 def _lost(case: Case) -> list[Action]:
     """Pods of lost nodes, so that others take their place at once: on the word of node and gateway both.
 
-    A gateway at whose address nothing is goes before its node is found lost: until then half of the clients would be
-    led there. It holds nothing, and one that was there after all is made anew elsewhere.
+    What nothing is at the address of goes before its node is found lost: until then half of the clients would be led to
+    such a gateway, and what such a replica did would be missing. One that was there after all is made anew elsewhere.
     """
     snapshot = case.snapshot
     made: list[Action] = []
     for pod in snapshot.pods:
-        if pod.metadata.name in snapshot.unreached and pod in snapshot.gateway_pods:
+        if _unreached(case, pod):
             made.append(Delete("Pod", pod.metadata.name, pod.metadata.uid, 0, "nothing is at its address any more"))
             continue
         if snapshot.verdict_of(pod).state != "Lost" or pod.ended or not snapshot.gateways:
@@ -201,6 +201,18 @@ def _lost(case: Case) -> list[Action]:
     return made
 
 
+def _unreached(case: Case, pod: PodView) -> bool:
+    """Whether nothing is at its address: of a replica, by the word of all gateways, which reach another one."""
+    if pod in case.snapshot.gateway_pods:
+        return pod.metadata.name in case.snapshot.unreached
+    if pod not in case.snapshot.replicas or not pod.status.pod_ip:
+        return False
+    words = [report.endpoints for report in case.snapshot.gateways.values()]
+    return bool(words) and all(
+        told.get(_endpoint(pod)) == "Unreached" and any(word == "Ready" for word in told.values()) for told in words
+    )
+
+
 def _silent(case: Case, pod: PodView) -> bool:
     """Whether those who speak with it hear nothing: gateways of a replica, we of a gateway."""
     if pod.role == "gateway":
@@ -208,4 +220,4 @@ def _silent(case: Case, pod: PodView) -> bool:
     if not pod.status.pod_ip:
         return True
     told = [r.endpoints.get(_endpoint(pod)) for r in case.snapshot.gateways.values()]
-    return all(word in (None, "Silent") for word in told)
+    return all(word in (None, "Silent", "Unreached") for word in told)

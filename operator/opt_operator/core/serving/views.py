@@ -8,7 +8,7 @@ from pydantic import Field
 
 from opt_operator.core.views import View
 
-EndpointState = Literal["Ready", "Loading", "Draining", "Silent"]
+EndpointState = Literal["Ready", "Loading", "Draining", "Silent", "Unreached"]
 
 
 class RevisionCount(View):
