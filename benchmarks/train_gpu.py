@@ -7,6 +7,7 @@ time, each a process of its own on the one device; their rounds are interleaved.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -36,7 +37,9 @@ def _measure(size: str, dtype: str, compiled: bool) -> Measure:
         from train_runners import Job, write_weights
 
         if not torch.cuda.is_available():
-            sys.exit(f"{__file__}: found 0 CUDA devices, 1 is needed; benchmarks/train.py measures on the CPU")
+            words = f"{__file__}: found 0 CUDA devices, 1 is needed; benchmarks/train.py measures on the CPU"
+            print(words, file=sys.stderr)
+            sys.exit(os.EX_UNAVAILABLE)
         rounds, small = (QUICK_ROUNDS, {"layers": 2}) if quick else (ROUNDS, {})
         with tempfile.TemporaryDirectory() as folder:
             job = Job(folder, **{**SIZES[size], **small}, steps=rounds * 4, warmup=5, per_round=4, device="cuda")
