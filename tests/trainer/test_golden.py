@@ -27,8 +27,15 @@ def series() -> dict[str, Any]:
         run = run_plan(0, tiny_plan(model={"dropout": 0.1, "attentionDropout": 0.1}), STEPS)
     finally:
         torch.set_num_threads(threads)
-    where = {"torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability()}
+    where = {"torch": torch.__version__, "cpu": f"{torch.backends.cpu.get_cpu_capability()}, {processor()}"}
     return {**where, "losses": [loss.hex() for loss in run.losses], "norms": [norm.hex() for norm in run.norms]}
+
+
+def processor() -> str:
+    """Vendor, family and model: libraries choose their kernels by these, too, where the instructions are the same."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    told = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return " ".join(told.get(name, "").strip("\t: ") for name in ("vendor_id", "cpu family", "model"))
 
 
 @pytest.mark.unit
