@@ -38,7 +38,7 @@ class Asked:
 
 @dataclass
 class Load:
-    """Requests against one address, in a thread with a loop of its own."""
+    """Requests against one address."""
 
     url: str
     asked: list[Asked] = field(default_factory=list)

@@ -75,8 +75,8 @@ def _measured(release: Release, serve: Serve, newer: int, seconds: float) -> lis
             acts[name]()
             began[name] = start, time.monotonic()
             time.sleep(max(0.0, start + seconds / len(EVENTS) - time.monotonic()))
-    served = wait_for(lambda: serve.served() == newer, 60, f"step {newer} is served", serve.describe)
-    return cases_of(load.asked, began, rate, bool(served))
+    wait_for(lambda: serve.served() == newer, 60, f"step {newer} is served", serve.describe)
+    return cases_of(load.asked, began, rate)
 
 
 def _roll(serve: Serve, newer: int) -> None:
@@ -97,7 +97,7 @@ def _lose_node(release: Release, serve: Serve) -> None:
     release.cluster.node(int(name.rpartition("-")[2])).kill()
 
 
-def cases_of(asked: Sequence[Asked], began: dict[str, tuple[float, float]], rate: float, rolled: bool) -> list[Case]:
+def cases_of(asked: Sequence[Asked], began: dict[str, tuple[float, float]], rate: float) -> list[Case]:
     """Lost requests and first tokens, for each event, of which its beginning and the moment after it are given."""
     bounds = [*(before for before, _ in began.values()), float("inf")]
     cases = []
@@ -109,7 +109,7 @@ def cases_of(asked: Sequence[Asked], began: dict[str, tuple[float, float]], rate
         words = "; ".join(sorted({one.problem[:90] for one in lost if one not in own})) or "none"
         note = (
             f"{len(mine)} requests of {TOKENS} tokens at {SHARE:.0%} of {rate:.1f} a second, {again} connected again; "
-            f"{len(own)} lost with what died, not counted; rolled: {rolled}; other problems: {words}"
+            f"{len(own)} lost with what died, not counted; other problems: {words}"
         )
         cases.append(Case(f"requests lost, {name}", "requests", "lower", len(lost) - len(own), {}, 1, 0.0, notes=note))
         first = [1000 * one.first_s for one in mine if one.first_s is not None]

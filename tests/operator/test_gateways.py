@@ -15,7 +15,7 @@ from opt_operator.core.snapshot import Key
 from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.gateways import HttpGateways
 from opt_operator.shell.kube import Kube
-from support.addresses import answering, deaf, nothing, until
+from support.addresses import answering, beside, deaf, nothing, until
 
 pytestmark = pytest.mark.integration
 
@@ -37,12 +37,8 @@ async def polling() -> AsyncIterator[tuple[HttpGateways, list[Key]]]:
         status = {"phase": "Running", "podIP": address}
         cache.stores["Pod"].put(view_of("Pod", {"metadata": metadata, "status": status}))
     gateways = HttpGateways(cache, changed.append)
-    task = asyncio.create_task(gateways.run())
-    try:
+    async with beside(gateways.run()):
         yield gateways, changed
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def test_nothing_at_a_gateways_address_is_said_at_once_while_another_answers() -> None:

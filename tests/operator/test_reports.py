@@ -19,7 +19,7 @@ from opt_operator.shell.kube import Kube
 from opt_operator.shell.reach import no_machine
 from opt_operator.shell.reports import HttpCoordinators
 from support import addresses
-from support.addresses import answering, until
+from support.addresses import answering, beside, until
 
 pytestmark = pytest.mark.integration
 
@@ -55,12 +55,8 @@ async def polling(*keys: Key) -> AsyncIterator[tuple[HttpCoordinators, list[Key]
     for kind, document in (item for key in keys for item in cached(key).items()):
         cache.stores[kind].put(view_of(kind, document))
     coordinators = HttpCoordinators(cache, changed.append)
-    task = asyncio.create_task(coordinators.run())
-    try:
+    async with beside(coordinators.run()):
         yield coordinators, changed
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def test_nothing_at_an_address_where_a_coordinator_was_heard_is_said_at_once() -> None:

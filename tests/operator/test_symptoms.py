@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from opt_api.documents.exit_report import EXIT_CODES
+from opt_api.resolve import resolve
 from opt_operator.core import names
 from opt_operator.core.actions import Create, Decision, Delete, Tell
 from opt_operator.core.decide import decide
@@ -238,6 +239,29 @@ def test_a_coordinator_stays_where_moving_it_would_not_help(snapshot: Snapshot) 
     assert decision.status is not None
     assert decision.status.intent is None
     assert not [action for action in decision.actions if isinstance(action, Create | Delete)]
+
+
+@pytest.mark.parametrize("phase", ["Running", "Pending"])
+def test_a_coordinator_with_old_limits_is_made_anew_even_before_it_runs(phase: str) -> None:
+    """Its image may be what cannot be had, and the new spec what mends that."""
+    snapshot = at_work()
+    assert snapshot.plan is not None
+    assert snapshot.training is not None
+    budget = snapshot.training.spec.resilience.budget.model_copy(update={"failures": 3})
+    resilience = snapshot.training.spec.resilience.model_copy(update={"budget": budget})
+    spec = snapshot.training.spec.model_copy(update={"resilience": resilience})
+    training = snapshot.training.model_copy(update={"spec": spec})
+    plan = resolve(training)
+    status = snapshot.status.model_copy(update={"plan_digest": plan.digest()})
+    leader = snapshot.coordinator
+    assert leader is not None
+    early = leader.model_copy(update={"status": leader.status.model_copy(update={"phase": phase})})
+    pods = tuple(early if pod is leader else pod for pod in snapshot.pods)
+    changed = replace(snapshot, training=training, plan=plan, status=status, pods=pods, status_age_s=1e9)
+    written = decide(changed)
+    assert written.status is not None
+    assert written.status.intent is not None
+    assert written.status.intent.reason == "Outdated"
 
 
 def test_a_pause_says_why_in_the_status() -> None:

@@ -6,8 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -45,11 +45,30 @@ def nothing(address: str, port: int) -> Iterator[None]:
     """An address that no connection gets through to: the kernel drops what a full queue cannot take."""
     with ExitStack() as stack:
         stack.enter_context(closing(socket.create_server((address, port), backlog=0)))
+        stack.enter_context(filled((address, port)))
+        yield
+
+
+@contextmanager
+def filled(address: tuple[str, int]) -> Iterator[None]:
+    """Have connections wait in the queue of a listener that has no room for more; nobody takes them from it."""
+    with ExitStack() as stack:
         for _ in range(4):
             waiting = stack.enter_context(closing(socket.socket()))
             waiting.setblocking(False)
-            waiting.connect_ex((address, port))
+            waiting.connect_ex(address)
         yield
+
+
+@asynccontextmanager
+async def beside(program: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a program that never ends by itself to the end of the block."""
+    task = asyncio.create_task(program)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
+from support.addresses import filled
+
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
 
 
@@ -36,10 +38,7 @@ class Vanishing:
             pass  # wakes the thread
         self._thread.join()
         self.listener.listen(0)
-        for _ in range(4):
-            waiting = self._stack.enter_context(closing(socket.socket()))
-            waiting.setblocking(False)
-            waiting.connect_ex(self.listener.getsockname())
+        self._stack.enter_context(filled(self.listener.getsockname()))
 
     def start(self) -> None:
         """Take connections."""

@@ -36,6 +36,11 @@ class Policy:
     counted: bool = False
     degraded: bool = False
 
+    @property
+    def fills(self) -> bool:
+        """Whether the pod is left where it is, and its place with it."""
+        return self.treatment in ("keep", "wait", "ask-coordinator")
+
 
 POLICY: dict[Symptom, Policy] = {
     "Ready": Policy("keep", "its agent reports to the coordinator"),

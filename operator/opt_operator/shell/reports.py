@@ -13,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from opt_operator.core.builders.pods import COORDINATOR_PORT
+from opt_operator.core.rules.coordinators import STEPPING
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
@@ -189,7 +190,7 @@ def signature(report: CoordinatorReport) -> tuple[Any, ...]:
         report.phase, report.paused_for, report.attempt, report.suspend, report.newest_verified, report.gang,
         json.dumps(report.values, sort_keys=True),
         tuple((a.host, a.state, a.gone, a.silent_seconds > SILENT_S) for a in report.agents),
-        any(worker.section in ("data", "step", "save", "eval") for worker in report.workers),
+        any(worker.section in STEPPING for worker in report.workers),
     )  # fmt: skip
 
 

@@ -177,8 +177,9 @@ class Table:
             endpoint.failures = endpoint.unreached = 0
             endpoint.heard_at = time.monotonic()
             self._mark(endpoint, self._judge(endpoint, status, body))
-        endpoint.next_probe = time.monotonic() + _wait(endpoint)
-        endpoint.probing = False
+        finally:
+            endpoint.next_probe = time.monotonic() + _wait(endpoint)
+            endpoint.probing = False
 
     def _missed(self, endpoint: Endpoint, *, unreached: bool) -> None:
         endpoint.failures += 1

@@ -18,13 +18,11 @@ STEPPING = ("data", "step", "save", "eval")
 
 
 def judged(case: Case, coordinator: Finding, hosts: Iterable[Finding]) -> Finding:
-    """What is said of a coordinator that is Ready, once the spec and the gang's machines are looked at, too."""
-    if coordinator.symptom != "Ready":
-        return coordinator
-    if _outdated(case, coordinator):
+    """What is said of a coordinator, once the spec and the machines of its gang are looked at, too."""
+    if coordinator.policy.fills and _outdated(case, coordinator):
         words = f"pod {coordinator.name} was started with limits or intervals that are no longer the spec's"
         return replace(coordinator, symptom="Outdated", words=words)
-    if _at_rest(case, coordinator, hosts) and (words := _exposed(case, coordinator)):
+    if coordinator.symptom == "Ready" and _at_rest(case, coordinator, hosts) and (words := _exposed(case, coordinator)):
         return replace(coordinator, symptom="Exposed", words=words)
     return coordinator
 
@@ -57,7 +55,6 @@ def _exposed(case: Case, finding: Finding) -> str:
     if finding.pod.metadata.annotations.get(names.MADE_IN, "0") == str(report.attempt):
         return ""
     gang = frozenset(pod.spec.node_name for pod in case.snapshot.hosts if pod.metadata.name in report.gang)
-    free = free_of(case, gang)
-    if node not in gang or not free:
+    if node not in gang or not (free := free_of(case, gang)):
         return ""
     return f"pod {finding.name} is on node {node}, which would take a host of the gang with it; {free[0]} is free"

@@ -15,8 +15,6 @@ from opt_operator.core.symptoms import Symptom
 COORDINATOR = -1
 OUT_OF_REACH: tuple[Symptom, ...] = ("NodeLost", "Unreached")
 """Nobody is there to end such a pod: it goes without grace, and its address with it."""
-FILLING = ("keep", "wait", "ask-coordinator")
-"""Treatments that leave a pod where it is."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,9 @@ class Places:
         """Findings about hosts."""
         return tuple(finding for finding in self.all if finding.pod.slot >= 0)
 
-    def fills(self, finding: Finding) -> bool:
-        """Whether the pod takes its place."""
-        return finding.policy.treatment in FILLING
-
     def holder(self, slot: int) -> Finding | None:
         """Who takes a place: the newest that does."""
-        return next((f for f in reversed(self.found.get(slot, ())) if self.fills(f)), None)
+        return next((f for f in reversed(self.found.get(slot, ())) if f.policy.fills), None)
 
     def empty(self) -> tuple[int, ...]:
         """Places that nobody takes."""
@@ -100,7 +94,7 @@ def _surplus(places: Places) -> tuple[Delete, ...]:
     gang = report.gang if report else frozenset()
     extra = [f for f in places.hosts if f.pod.slot not in places.wanted and not f.pod.going and not f.pod.ended]
     for slot in places.wanted:
-        fillers = [f for f in places.found.get(slot, ()) if slot != COORDINATOR and places.fills(f)]
+        fillers = [f for f in places.found.get(slot, ()) if slot != COORDINATOR and f.policy.fills]
         best = min(fillers, key=lambda f: (f.name not in gang, f.symptom != "Ready", f.attempt), default=None)
         extra += [f for f in fillers if f is not best and not f.pod.ended]
     return tuple(_delete(finding) for finding in extra if finding.name not in gang)

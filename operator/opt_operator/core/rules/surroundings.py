@@ -90,7 +90,7 @@ def _roles(case: Case, places: Places) -> tuple[Action, ...]:
     report = case.snapshot.report
     if report is None or not report.gang:
         return ()
-    alive = [finding.name for finding in places.hosts if places.fills(finding)]
+    alive = [finding.name for finding in places.hosts if finding.policy.fills]
     wanted: dict[str, names.Role] = {name: "gang" if name in report.gang else "spare" for name in alive}
     changed = [pod for pod in case.snapshot.hosts if wanted.get(pod.metadata.name, pod.role) != pod.role]
     return tuple(

@@ -203,9 +203,11 @@ def _lost(case: Case) -> list[Action]:
 
 def _unreached(case: Case, pod: PodView) -> bool:
     """Whether nothing is at its address: of a replica, by the word of all gateways, which reach another one."""
-    if pod in case.snapshot.gateway_pods:
+    if pod.going or pod.ended:
+        return False
+    if pod.role != "replica":
         return pod.metadata.name in case.snapshot.unreached
-    if pod not in case.snapshot.replicas or not pod.status.pod_ip:
+    if not pod.status.pod_ip:
         return False
     words = [report.endpoints for report in case.snapshot.gateways.values()]
     return bool(words) and all(
