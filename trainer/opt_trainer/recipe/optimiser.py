@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 
 from opt_api.documents.plan import RecipePlan
 from opt_trainer.parallelism.build import Part
+
+_LINE = 16
+"""Numbers in a cache line; every tensor begins with one."""
 
 
 class Optimiser:
@@ -30,8 +34,8 @@ class Optimiser:
         )
         self.updates = torch.zeros(1, dtype=torch.float32)
         """Updates made, [1]: Adam's own clock, which overflowing steps do not advance."""
-        self.first = [torch.zeros_like(part.master) for part in parts]
-        self.second = [torch.zeros_like(part.master) for part in parts]
+        masters = [part.master for part in parts]
+        self.first, self.second = _zeros_like(masters), _zeros_like(masters)
         for slot, first, second in zip(self._slots, self.first, self.second, strict=True):
             if slot.numel():
                 step = torch.zeros((), dtype=torch.float32, device=slot.device)
@@ -53,6 +57,20 @@ class Optimiser:
         self.updates += 1
         for slot in self._held:
             slot.grad = None
+
+
+def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros in the masters' shapes, whose memory the system provides when they are first touched.
+
+    A recovery fills them at once with what was kept: zeros that are written before cost it a third of its memory work.
+    """
+    if not masters or masters[0].device.type != "cpu":
+        return [torch.zeros_like(master) for master in masters]
+    sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
+    room = mmap.mmap(-1, max(1, sum(sizes)) * masters[0].element_size(), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room.madvise(mmap.MADV_HUGEPAGE)
+    pieces = torch.frombuffer(room, dtype=torch.float32).split(sizes)
+    return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
 
 
 def clip_divisor(norm: float, clip: float, loss_scale: float) -> float:
