@@ -69,7 +69,7 @@ def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
     sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
     room = mmap.mmap(-1, max(1, sum(sizes)) * masters[0].element_size(), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     room.madvise(mmap.MADV_HUGEPAGE)
-    pieces = torch.frombuffer(room, dtype=torch.float32).split(sizes)
+    pieces = torch.split(torch.frombuffer(room, dtype=torch.float32), sizes)
     return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
 
 
