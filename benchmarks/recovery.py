@@ -211,9 +211,8 @@ def every(interval_s: float) -> Callable[[Wish], list[Case]]:
         words = (
             f"{faults} SIGKILLs in {wish.seconds:.0f} s; {made} different steps against {rate:.2f} a second without "
             f"faults, measured for {calm:.0f} s before and after; median step {_median_ms(quiet):.0f} ms there, "
-            f"{_median_ms(s for s in steps if began < s.at <= ended):.0f} ms meanwhile; bit-equal where redone: {equal}; "
-            "torchft publishes "
-            "30.2 % at 15 s and 82.3 % at 60 s on 300 GPUs, of another model"
+            f"{_median_ms(s for s in steps if began < s.at <= ended):.0f} ms meanwhile; bit-equal where redone: "
+            f"{equal}; torchft publishes 30.2 % at 15 s and 82.3 % at 60 s on 300 GPUs, of another model"
         )
         return [
             Case(
