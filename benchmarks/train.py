@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import resource
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from common import OURS, Case, Measure, case_of, run
-from train_rounds import PLAIN, in_rounds
+from train_rounds import AS_WORKERS, PLAIN, in_rounds
 
 ALONE = ("ours", "transformers", "transformers Trainer")
 LAYOUTS: dict[str, tuple[str, ...]] = {"FSDP2": ("ours", "fully_shard"), "DDP": ("ours", "accelerate"), "TP": ("ours",)}
 THREADS = 2
 TOLERANCE = {"float32": 2e-4, "bfloat16": 3e-2}
 """Largest difference of losses (nats, of about 10.8) in the steps that are compared."""
-HUGE = "transformers, huge pages"
+ALIKE = "transformers, memory as ours"
+"""With the settings of the allocator that our workers have: how much of a difference they make."""
 GRID: dict[str, tuple[str, float, bool]] = {
     "fp32": ("float32", 0.0, False),
     "bf16": ("bfloat16", 0.0, False),
@@ -72,10 +73,10 @@ def _size(dtype: str, quick: bool) -> dict[str, int]:
 def _alone(base: Any, rounds: int, dtype: str, dropout: float, compiled: bool) -> list[Case]:
     job = replace(base, dtype=dtype, dropout=dropout, compile=compiled)
     runners = {name: {"job": asdict(job), "runner": name, "layout": None} for name in ALONE}
-    environments: dict[str, dict[str, str]] = dict.fromkeys(ALONE[1:], PLAIN)
-    if (dtype, dropout, compiled) == GRID["fp32"]:
-        runners[HUGE] = runners["transformers"]
-        environments[HUGE] = {"THP_MEM_ALLOC_ENABLE": "1"}
+    runners[ALIKE] = runners["transformers"]
+    environments: dict[str, Mapping[str, str]] = {
+        name: AS_WORKERS if name in (OURS, ALIKE) else PLAIN for name in runners
+    }
     results = in_rounds(__file__, runners, environments, rounds)
     _same_losses(results, dtype, dropout)
     name = f"{dtype}, dropout {dropout:g}" + (", compiled" if compiled else "")
@@ -85,10 +86,14 @@ def _alone(base: Any, rounds: int, dtype: str, dropout: float, compiled: bool) -
 def _together(base: Any, rounds: int, dtype: str, layout: str) -> list[Case]:
     job = replace(base, dtype=dtype)
     runners = {name: {"job": asdict(job), "runner": name, "layout": layout} for name in LAYOUTS[layout]}
-    results = in_rounds(__file__, runners, dict.fromkeys(LAYOUTS[layout][1:], PLAIN), rounds)
+    results = in_rounds(__file__, runners, _environments(runners), rounds)
     _same_losses(results, dtype, 0.0)
     note = "" if len(LAYOUTS[layout]) > 1 else "transformers has no tensor-parallel plan for OPT: no peer"
     return _cases(f"2 workers, {layout}, {dtype}", job, results, note)
+
+
+def _environments(runners: Iterable[str]) -> dict[str, Mapping[str, str]]:
+    return {name: AS_WORKERS if name in (OURS, ALIKE) else PLAIN for name in runners}
 
 
 def _same_losses(results: Mapping[str, Mapping[str, Any]], dtype: str, dropout: float) -> None:

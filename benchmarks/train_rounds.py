@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opt_runtime.agent.workers import KEEP_MEMORY
+
 _POLL_S = 0.005
 _PARENT = os.getppid()
 PLAIN = {"THP_MEM_ALLOC_ENABLE": "0"}
-"""Peers run as torch comes; our package asks for huge pages by itself."""
+"""Peers run as torch comes."""
+AS_WORKERS = {"THP_MEM_ALLOC_ENABLE": "1", **KEEP_MEMORY}
+"""What our workers run with: huge pages (`opt_trainer`), and a step's memory kept for the next (their agent)."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from opt_api.architecture import Architecture
+from opt_model.dropout import own_numbers
+from opt_model.dropped_attention import dropped_attention
 from opt_model.linear import Linear, widened
 from opt_model.randomness import head_dropout_stream
 
@@ -57,6 +59,8 @@ class SelfAttention(nn.Module):
             y: Tensor = _Widened.apply(q_BHSK, k_BHSK, v_BHSK)  # type: ignore[no-untyped-call]
             return y
         with head_dropout_stream(self.head_rank, active=self.heads_divided and dropout > 0):
+            if dropout and own_numbers(q_BHSK):
+                return dropped_attention(q_BHSK, k_BHSK, v_BHSK, dropout)
             return scaled_dot_product_attention(q_BHSK, k_BHSK, v_BHSK, dropout_p=dropout, is_causal=True)
 
     def _heads(self, x_BSD: Tensor) -> Tensor:
@@ -65,7 +69,7 @@ class SelfAttention(nn.Module):
 
 
 class _Widened(torch.autograd.Function):
-    """torch's fused attention on the CPU, in float32 on tensors that are kept short; with dropout it widens itself."""
+    """torch's fused attention on the CPU, in float32 on tensors that are kept short."""
 
     @staticmethod
     def forward(ctx: Any, *qkv_BHSK: Tensor) -> Tensor:

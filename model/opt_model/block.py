@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, relu
+from torch.nn.functional import relu
 from torch.utils.checkpoint import checkpoint
 
 from opt_api.architecture import Architecture
 from opt_model.attention import AttentionCache, SelfAttention
+from opt_model.dropout import dropout
 from opt_model.linear import Linear
 
 
@@ -51,4 +52,4 @@ class Block(nn.Module):
         return y_BSD
 
     def _drop(self, x_BSD: Tensor) -> Tensor:
-        return dropout(x_BSD, self.dropout, self.training) if self.training and self.dropout else x_BSD
+        return dropout(x_BSD, self.dropout) if self.training and self.dropout else x_BSD
