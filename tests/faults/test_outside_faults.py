@@ -56,6 +56,18 @@ def test_programs_that_stand_still_for_a_while_hurt_nobody(tmp_path: Path) -> No
         assert [entry.cause for entry in entries] == ["Started", "Completed"]
 
 
+def test_an_agent_that_stands_still_is_given_up_by_a_coordinator_that_never_heard_it(tmp_path: Path) -> None:
+    """Its peers train on with its ranks and have nothing to say of it; what is left is that it is never heard."""
+    with local_run(tmp_path, 100_000, spares=1) as run:
+        run.until(lambda s: s["step"] >= 20 and any(a["state"] == "Spare" for a in s["agents"]))
+        host = next(w["host"] for w in run.status()["workers"] if w["rank"] == 1)
+        kill(run.cluster.programs[host].pid, signal.SIGSTOP)
+        kill(run.cluster.programs["coordinator"].pid, signal.SIGKILL)
+        swapped = run.until(lambda s: s["attempt"] == 2 and host not in {w.get("host", host) for w in working(s)})
+        run.until_step(swapped["step"] + 20)
+        assert [entry.cause for entry in run.logbook()] == ["Started", "Resumed"]
+
+
 def test_a_rendezvous_that_stands_still_delays_a_recovery_and_no_more(tmp_path: Path) -> None:
     with local_run(tmp_path, STEPS) as run:
         run.until_step(20)

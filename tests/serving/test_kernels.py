@@ -15,27 +15,29 @@ LEVELS = [level for level, (needed, _) in build._LEVELS.items() if needed <= bui
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("rows", "width"), [(64, 64), (37, 83), (4, 3072), (1, 1)])
+@pytest.mark.parametrize(("rows", "width"), [(64, 64), (37, 83), (4, 3072), (1, 1), (87, 96), (16, 32)])
 def test_products_are_torchs(level, rows, width):
     torch.manual_seed(rows)
     weight, bias = torch.randn(rows, width) / width**0.5, torch.randn(rows)
-    for count in (1, 2, 3, 7, 8, 31, 50):
+    for count in (1, 2, 3, 7, 8, 16, 17, 31, 50):
         x = torch.randn(count, width)
         wanted = torch.nn.functional.linear(x, weight, bias)
         assert torch.allclose(library.linear(Matrix(weight, bias), x, threads=1, level=level), wanted, atol=1e-5)
         half = weight.bfloat16()
-        assert torch.allclose(
-            library.linear(Matrix(half, bias), x, threads=1, level=level),
-            torch.nn.functional.linear(x, half.float(), bias), atol=1e-5,
-        )  # fmt: skip
+        found = library.linear(Matrix(half, bias), x, threads=1, level=level)
+        tiled = rows // 16 * 16 if level == "amx" and width % 32 == 0 else 0  # matrix tiles take x in bfloat16
+        for some, seen in ((slice(tiled), x.bfloat16().float()), (slice(tiled, None), x)):
+            wanted_half = torch.nn.functional.linear(seen, half[some].float(), bias[some])
+            assert torch.allclose(found[:, some], wanted_half, atol=1e-5)
         relu = library.linear(Matrix(weight, bias), x, threads=1, relu=True, level=level)
         assert torch.allclose(relu, wanted.relu(), atol=1e-5)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_int8_products_are_those_of_rounded_numbers(level):
+@pytest.mark.parametrize("width", [211, 256])
+def test_int8_products_are_those_of_rounded_numbers(level, width):
     torch.manual_seed(2)
-    weight, bias, x = torch.randn(37, 211), torch.randn(37), torch.randn(9, 211)
+    weight, bias, x = torch.randn(37, width), torch.randn(37), torch.randn(19, width)
     matrix = quantised(weight, bias)
     scale = x.abs().amax(1, keepdim=True) / 127
     rounded = (x / scale).round() * scale
@@ -44,14 +46,16 @@ def test_int8_products_are_those_of_rounded_numbers(level):
     assert (found - torch.nn.functional.linear(x, weight, bias)).abs().mean() < 0.2
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", [96, 128])
+def test_a_row_does_not_depend_on_its_neighbours(level, width):
     torch.manual_seed(3)
-    x = torch.randn(40, 96)
-    for matrix in (Matrix(torch.randn(50, 96)), Matrix(torch.randn(50, 96).bfloat16()), quantised(torch.randn(50, 96))):
-        together = library.linear(matrix, x, threads=1)
-        alone = torch.cat([library.linear(matrix, x[i : i + 1], threads=1) for i in range(40)])
+    x, weight = torch.randn(40, width), torch.randn(50, width)
+    for matrix in (Matrix(weight), Matrix(weight.bfloat16()), quantised(weight)):
+        together = library.linear(matrix, x, threads=1, level=level)
+        alone = torch.cat([library.linear(matrix, x[i : i + 1], threads=1, level=level) for i in range(40)])
         assert torch.equal(together, alone)
-        assert torch.equal(together, library.linear(matrix, x, threads=2))
+        assert torch.equal(together, library.linear(matrix, x, threads=2, level=level))
 
 
 def test_rows_are_quantised_with_their_own_scale():
@@ -66,6 +70,18 @@ def test_levels_follow_the_processor():
     assert build.best_level(frozenset()) == "plain"
     assert build.best_level(frozenset({"avx2", "fma", "f16c"})) == "avx2"
     assert build.best_level(build.processor_flags()) == LEVELS[0]
+
+
+def test_matrix_tiles_are_used_where_linux_allows_them_only(monkeypatch):
+    monkeypatch.setattr(build, "_tiles_allowed", lambda: False)
+    build.processor_flags.cache_clear()
+    try:
+        assert not build.processor_flags() & build._TILES
+        assert build.best_level(build.processor_flags()) != "amx"
+        with pytest.raises(build.KernelUnavailable, match="has no .*amx_bf16, amx_int8, amx_tile"):
+            build.library("amx")
+    finally:
+        build.processor_flags.cache_clear()
 
 
 def test_without_a_compiler_it_is_said(tmp_path, monkeypatch):

@@ -258,7 +258,8 @@ class Coordinator:
         """A host that an earlier coordinator had in its gang and this one has never heard of."""
         known = [entry.hardware for entry in self.state.ledger.entries.values() if name in entry.names]
         hardware = known[-1] if known else name
-        return Host(AgentReport(run=self.settings.run, host=name, hardware=hardware, pid=0, address=""), NEVER)
+        report = AgentReport(run=self.settings.run, host=name, hardware=hardware, pid=0, address="")
+        return Host(report, NEVER, awaited=self.now())
 
     def _adopting(self) -> bool:
         """Whether hosts of the gang may still be about to report to this new coordinator."""

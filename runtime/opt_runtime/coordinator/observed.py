@@ -25,11 +25,12 @@ STEPS_WATCHED = 64
 
 @dataclass
 class Host:
-    """One host's newest report, when it came, and what a second source says of it."""
+    """One host's newest report, when it came, and what a second source says of it; or since when one is awaited."""
 
     report: AgentReport
     heard: float
     gone: str = ""
+    awaited: float = 0.0
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Observed:
     def views(self, trajectory: int) -> tuple[HostView, ...]:
         """All hosts, with the copies that are of the present course of the run."""
         return tuple(
-            HostView(name, h.report.hardware, h.heard, h.gone, h.report.domain, _holds(h.report, trajectory))
+            HostView(name, h.report.hardware, h.heard, h.gone, h.report.domain, _holds(h.report, trajectory), h.awaited)
             for name, h in sorted(self.hosts.items())
         )
 

@@ -81,8 +81,9 @@ def _peers_word(snapshot: GangSnapshot, name: str) -> str:
 
 
 def still_hosts(snapshot: GangSnapshot) -> tuple[str, ...]:
-    """Hosts whose agents have been silent for so long that they stand still; those once heard."""
-    return tuple(host.name for host in snapshot.hosts if 0 < host.heard <= snapshot.now - AGENT_PATIENCE_S)
+    """Hosts whose agents have been silent for so long that they stand still."""
+    last = snapshot.now - AGENT_PATIENCE_S
+    return tuple(host.name for host in snapshot.hosts if 0 < max(host.heard, host.awaited) <= last)
 
 
 def dispensable_hosts(snapshot: GangSnapshot) -> tuple[str, ...]:

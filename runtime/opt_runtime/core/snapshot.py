@@ -95,10 +95,11 @@ class HostView:
     Attributes:
         name: As it calls itself now.
         hardware: Which machine it is, whatever its name.
-        heard: When its agent last reported.
+        heard: When its agent last reported; 0 where it never did to this coordinator.
         gone: What a second source says about its absence ("connection refused", "process ended"); empty for nothing.
         domain: Hosts of one failure domain may fail together; empty when unknown.
         holds: Steps held in memory here, by unit of the state, own ranks' and partners' alike.
+        awaited: Since when it is waited for, where it never reported: an earlier coordinator had it in the gang.
     """
 
     name: str
@@ -107,6 +108,7 @@ class HostView:
     gone: str = ""
     domain: str = ""
     holds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    awaited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ stale one is never loaded. `python -m opt_serving.kernels.build FOLDER` makes ev
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -16,17 +17,19 @@ from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-SOURCES = ("opt.cpp", "attention.h", "linear.h", "lanes.h")
+SOURCES = ("opt.cpp", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h")
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
 """Where an image has them."""
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno")
+_AVX512, _TILES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), {"amx_tile", "amx_bf16", "amx_int8"}
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
-    "avx512-vnni": (
-        frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}),
-        ("-march=x86-64-v4", "-mavx512vnni"),
+    "amx": (
+        _AVX512 | {"avx512_vnni"} | _TILES,
+        ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
     ),
-    "avx512": (frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), ("-march=x86-64-v4",)),
+    "avx512-vnni": (_AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")),
+    "avx512": (_AVX512, ("-march=x86-64-v4",)),
     "avx2": (frozenset({"avx2", "fma", "f16c"}), ("-march=x86-64-v3",)),
     "plain": (frozenset(), ()),
 }
@@ -39,11 +42,20 @@ class KernelUnavailable(Exception):  # noqa: N818
 
 @cache
 def processor_flags() -> frozenset[str]:
-    """What /proc/cpuinfo says that the processor can do; empty elsewhere than on Linux on x86-64."""
+    """What /proc/cpuinfo says that the processor can do, and Linux lets it; empty elsewhere than there on x86-64."""
     if platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists():
         return frozenset()
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    found = frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    return found if found >= _TILES and _tiles_allowed() else found - _TILES
+
+
+def _tiles_allowed() -> bool:
+    """Ask Linux for the room that matrix tiles take in every thread; a program that did not ask is ended at the first.
+
+    The numbers are x86-64's: arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA (Documentation/arch/x86/xstate.rst).
+    """
+    return bool(ctypes.CDLL(None).syscall(158, 0x1023, 18) == 0)
 
 
 def best_level(flags: frozenset[str]) -> str:
@@ -55,9 +67,12 @@ def library(level: str | None = None) -> Path:
     """Path of the compiled library of a level, the machine's best by default; compiles where it must.
 
     Raises:
-        KernelUnavailable: It is not there and there is no C++ compiler, or the compiler failed.
+        KernelUnavailable: This processor cannot run it; it is not there and there is no C++ compiler, or the compiler
+            failed.
     """
     level = level or best_level(processor_flags())
+    if missing := _LEVELS[level][0] - processor_flags():
+        raise KernelUnavailable(f"level {level}: this processor, or Linux on it, has no {', '.join(sorted(missing))}")
     shipped = BUILT / _name(level)
     if shipped.exists():
         return shipped

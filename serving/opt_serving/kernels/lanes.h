@@ -38,6 +38,13 @@ static inline float widen1(uint16_t h) {
   std::memcpy(&x, &u, 4);
   return x;
 }
+// A product as it is rounded by itself: not fused with what is added to it, which the compiler is free to do or not.
+template <class V> static inline V rounded(V v) {
+#if defined(__x86_64__)
+  asm("" : "+x"(v));
+#endif
+  return v;
+}
 template <class V> static inline auto total(V v) {  // halves onto halves, down to one
   for (int width = LANES / 2; width; width /= 2)
     for (int i = 0; i < width; i++) v[i] += v[i + width];

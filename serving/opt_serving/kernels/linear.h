@@ -101,7 +101,7 @@ struct OpI8 {
 static inline float act(float y, bool relu) { return relu && y < 0 ? 0.f : y; }
 static inline float finish(const Linear &, float s, int64_t, float) { return s; }
 static inline float finish(const Linear &l, int32_t s, int64_t row, float x_scale) {
-  return float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale);
+  return rounded(float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale));
 }
 
 // What is left of a row after the last whole step.
@@ -232,29 +232,4 @@ static inline float round_to_int8(const float *x, int64_t count, OpI8::X *to) {
   }
   for (; i < count; i++) to[i] = OpI8::X(int32_t((x[i] * inverse + round) - round) + OpI8::ADDED);
   return top / 127.f;
-}
-
-// Rows of x as the weights of a matrix are multiplied with.
-struct Inputs {
-  const float *plain = nullptr;
-  std::vector<float> woven, scale;
-  std::vector<OpI8::X> rounded;
-};
-
-static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &to) {
-  to.plain = x;
-  if (l.kind == BF16)
-    for (int64_t r = 0; r < m; r++) weave(x + r * l.k, l.k, scratch(to.woven, m * l.k) + r * l.k);
-  if (l.kind == I8)
-    for (int64_t r = 0; r < m; r++)
-      scratch(to.scale, m)[r] = round_to_int8(x + r * l.k, l.k, scratch(to.rounded, m * l.k) + r * l.k);
-}
-
-static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const Inputs &x, float *y, bool relu) {
-  if (l.kind == F32)
-    product<OpF32>(l, from, to, m, x.plain, nullptr, y, relu);
-  else if (l.kind == BF16)
-    product<OpBF16>(l, from, to, m, x.woven.data(), nullptr, y, relu);
-  else
-    product<OpI8>(l, from, to, m, x.rounded.data(), x.scale.data(), y, relu);
 }

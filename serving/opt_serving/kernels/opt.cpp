@@ -6,6 +6,7 @@
 #include <omp.h>
 #endif
 #include "attention.h"
+#include "rows.h"
 
 struct Norm {
   const float *weight, *bias;

@@ -101,6 +101,14 @@ def test_an_agent_that_stands_still_is_given_up_where_a_spare_can_take_its_place
     assert decide(with_host(gang(spares=0), "h1", heard=NOW - 61)).actions == ()
 
 
+def test_so_is_one_that_never_reported_to_a_new_coordinator() -> None:
+    """It stood still before the new one came, and its peers, who train on with its ranks, have nothing to say of it."""
+    for seconds, given_up in ((50, False), (61, True)):
+        still = with_host(gang(), "h1", heard=0.0, awaited=NOW - seconds)
+        assert any(isinstance(action, StopGang) for action in decide(still).actions) == given_up
+    assert only(with_host(gang(), "h2", heard=0.0, awaited=NOW - 61), MarkHost).event == "Lost"
+
+
 def test_when_most_hosts_are_silent_the_network_here_is_at_fault() -> None:
     silent = with_host(with_host(gang(), "h1", heard=NOW - 61), "h0", heard=NOW - 61)
     assert decide(silent).actions == ()
