@@ -1,6 +1,6 @@
 """Causal attention with dropout on a processor, for which torch has no kernel of its own.
 
-torch computes it with plain operations, all of them in float32, and keeps three matrices of S x S for the backward pass.
+torch computes it with plain operations, all in float32, and keeps three matrices of S x S for the backward pass.
 Here scores and their softmax are in float32 and every other product in the format of the inputs where the processor has
 units for it, as in the fused kernels without dropout; two matrices are kept. Shapes: see `attention`.
 """

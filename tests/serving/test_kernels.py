@@ -78,7 +78,7 @@ def test_matrix_tiles_are_used_where_linux_allows_them_only(monkeypatch):
     try:
         assert not build.processor_flags() & build._TILES
         assert build.best_level(build.processor_flags()) != "amx"
-        with pytest.raises(build.KernelUnavailable, match="has no .*amx_bf16, amx_int8, amx_tile"):
+        with pytest.raises(build.KernelUnavailable, match=r"has no .*amx_bf16, amx_int8, amx_tile"):
             build.library("amx")
     finally:
         build.processor_flags.cache_clear()

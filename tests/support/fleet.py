@@ -27,6 +27,8 @@ FLAGS = {
     "kube-scheduler": (),
 }
 ROOM = {"cpu": "96", "memory": "1Ti", "ephemeral-storage": "10Ti", "pods": "110"}
+POLL_S = 5.0
+"""To list a thousand trainings costs the API server a second of the two processors that all share."""
 CODE = [str(SOURCE_ROOT / part) for part in ("api", "operator", "tests", "hack/cluster")]
 
 
@@ -52,7 +54,12 @@ def training(name: str, hosts: int) -> Object:
     spec: dict[str, Any] = {
         "model": {"preset": "custom", "layers": 2, "heads": 2, "hiddenSize": 32, "maxPositions": 32},
         "data": {"dataset": "s3://bucket/data/1/manifest.json", "sequenceLength": 32},
-        "optimisation": {"learningRate": 1e-3, "batchTokens": 32 * hosts, "totalTokens": 32 * hosts * 10**6},
+        "optimisation": {
+            "learningRate": 1e-3,
+            "batchTokens": 32 * hosts,
+            "totalTokens": 32 * hosts * 10**6,
+            "warmupTokens": 32 * hosts * 10,
+        },
         "parallelism": {"hosts": hosts, "device": "cpu"},
         "precision": {"compute": "float32"},
         "storage": {"s3": s3},
@@ -177,7 +184,7 @@ class Fleet:
         """Wait until every training runs."""
         wait_for(
             lambda: self.phases()["Running"] == self.size.trainings, deadline_s, "every training Running",
-            lambda: f"{self.phases()}\n{self.operators[0].log.read_text()[-2000:]}",
+            lambda: f"{self.phases()}\n{self.operators[0].log.read_text()[-2000:]}", every_s=POLL_S,
         )  # fmt: skip
 
     def close(self) -> None:
