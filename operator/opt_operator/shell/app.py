@@ -137,6 +137,8 @@ class Operator:
         """Something changed: look at the resource it belongs to, at who serves it, or at who has pods on the node."""
         key = owner_of(kind, item)
         if key is not None:
+            if kind == "Pod" and item.role == "coordinator":
+                self.coordinators.hurry(key)
             self.queue.add(key)
             for follower in self._followers(item) if kind == "OPTTraining" else ():
                 self.queue.add(follower)

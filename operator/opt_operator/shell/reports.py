@@ -107,8 +107,12 @@ class HttpCoordinators:
         return self._now() - heard.at_s
 
     def hurry(self, key: Key) -> None:
-        """Something happened to one of its pods: ask at the next moment, not at the next turn."""
-        if key not in self._missed:
+        """Something happened to one of its pods: ask at the next moment, not at the next turn.
+
+        Not one that does not answer: it is asked ever more seldom. Its successor is another one.
+        """
+        missed, pod = self._missed.get(key), coordinator_of(self._cache, key)
+        if missed is None or (pod is not None and pod.metadata.name != missed.pod):
             self._next.pop(key, None)
 
     def _pace(self) -> float:
