@@ -2,7 +2,7 @@
 
 `python coordinators.py KUBECONFIG LOST`: watches the operator's pods, and answers `GET /status` on port 7070 of each
 coordinator's address with hosts that are heard while they run. LOST is a file of node names, one a line, whose agents
-fall silent as soon as they stand there. What a real coordinator does is tested elsewhere; here it is the operator.
+are silent while they stand there. What a real coordinator does is tested elsewhere; here it is the operator.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Fleet:
                 self._pods.clear()
                 for item in items:
                     self._take("ADDED", item)
-                while True:
+                while version:
                     async for what, item in kube.watch("Pod", None, names.SELECTOR, version):
-                        version = item["metadata"]["resourceVersion"] if "metadata" in item else version
+                        version = "" if what == "ERROR" else item["metadata"]["resourceVersion"]
                         self._take(what, item)
             except ApiFault as fault:
                 print(f"watch of pods: {fault}", flush=True)
@@ -55,8 +55,8 @@ class Fleet:
         """Note which nodes are lost, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            for node in self._file.read_text().split() if self._file.exists() else ():
-                self._silent.setdefault(node, time.monotonic())
+            lost = self._file.read_text().split() if self._file.exists() else ()
+            self._silent = {node: self._silent.get(node, time.monotonic()) for node in lost}
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request after another on a connection; a coordinator whose node is lost says nothing."""
@@ -79,12 +79,14 @@ class Fleet:
             writer.close()
 
     def _take(self, what: str, item: dict[str, Any]) -> None:
+        if what not in ("ADDED", "MODIFIED", "DELETED"):
+            return
         pod = PodView.model_validate(item)
         training = (pod.metadata.namespace, pod.metadata.labels.get(names.TRAINING, ""))
         if what == "DELETED":
             self._pods[training].pop(pod.metadata.name, None)
             self._by_address.pop(pod.status.pod_ip, None)
-        elif what in ("ADDED", "MODIFIED"):
+        else:
             self._pods[training][pod.metadata.name] = pod
             if pod.role == "coordinator" and pod.status.pod_ip:
                 self._by_address[pod.status.pod_ip] = pod
