@@ -40,12 +40,12 @@ def nothing(key: Key) -> AbstractContextManager[None]:
     return addresses.nothing(ADDRESSES[key], COORDINATOR_PORT)
 
 
-def cached(key: Key) -> dict[str, dict[str, object]]:
+def cached(key: Key, attempt: int = 1) -> dict[str, dict[str, object]]:
     """A training and its coordinator's pod."""
-    labels = names.pod_labels(key.name, "coordinator", 1)
+    labels = names.pod_labels(key.name, "coordinator", attempt)
     there = {"namespace": key.namespace}
     status = {"phase": "Running", "podIP": ADDRESSES[key]}
-    pod = {"metadata": {"name": names.coordinator_pod(key.name, 1), "labels": labels, **there}, "status": status}
+    pod = {"metadata": {"name": names.coordinator_pod(key.name, attempt), "labels": labels, **there}, "status": status}
     return {"OPTTraining": {"metadata": {"name": key.name, **there}}, "Pod": pod}
 
 
@@ -101,6 +101,22 @@ def test_a_machine_that_takes_or_refuses_a_connection_is_there(
             with there(ONE) if there else ExitStack():
                 await until(lambda: coordinators.newest(ONE) is None)
                 assert coordinators.unreached_s(ONE) == 0
+
+    asyncio.run(scene())
+
+
+def test_the_successor_of_one_that_does_not_answer_is_asked_at_once() -> None:
+    async def scene() -> None:
+        async with polling(ONE) as (coordinators, _):
+            await until(lambda: ONE in coordinators._missed and ONE not in coordinators._busy)
+            coordinators._next[ONE] = coordinators._now() + 1000
+            with coordinator(ONE):
+                coordinators.hurry(ONE)
+                await asyncio.sleep(0.3)
+                assert coordinators.newest(ONE) is None, "what happens to its pod makes it no likelier to answer"
+                coordinators._cache.stores["Pod"].put(view_of("Pod", cached(ONE, attempt=2)["Pod"]))
+                coordinators.hurry(ONE)
+                await until(lambda: coordinators.newest(ONE))
 
     asyncio.run(scene())
 
