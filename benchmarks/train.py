@@ -74,10 +74,7 @@ def _alone(base: Any, rounds: int, dtype: str, dropout: float, compiled: bool) -
     job = replace(base, dtype=dtype, dropout=dropout, compile=compiled)
     runners = {name: {"job": asdict(job), "runner": name, "layout": None} for name in ALONE}
     runners[ALIKE] = runners["transformers"]
-    environments: dict[str, Mapping[str, str]] = {
-        name: AS_WORKERS if name in (OURS, ALIKE) else PLAIN for name in runners
-    }
-    results = in_rounds(__file__, runners, environments, rounds)
+    results = in_rounds(__file__, runners, _environments(runners), rounds)
     _same_losses(results, dtype, dropout)
     name = f"{dtype}, dropout {dropout:g}" + (", compiled" if compiled else "")
     return _cases(name, job, results)

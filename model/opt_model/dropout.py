@@ -35,5 +35,5 @@ def factors(shape: Sequence[int], share: float, dtype: torch.dtype) -> Tensor:
     dropped = min(round(share * _CHANCES), _CHANCES - 1)
     count = math.prod(shape)
     drawn = torch.empty(-(-count // _LANES), dtype=torch.int64).random_(-(2**63), None)
-    kept = drawn.view(torch.int16)[:count].view(*shape).ge(dropped - _CHANCES // 2)
+    kept = drawn.view(torch.int16)[:count].view(tuple(shape)).ge(dropped - _CHANCES // 2)
     return kept.to(dtype).mul_(_CHANCES / (_CHANCES - dropped))

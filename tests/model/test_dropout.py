@@ -35,7 +35,7 @@ def test_neighbours_are_dropped_independently(lag: int) -> None:
 
 
 def test_shapes_and_formats_are_those_asked_for() -> None:
-    for shape in ((1,), (3,), (2, 3, 5), (0, 4)):
+    for shape in ((), (1,), (3,), (2, 3, 5), (0, 4)):
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             found = factors(shape, 0.5, dtype)
             assert (found.shape, found.dtype) == (torch.Size(shape), dtype)

@@ -111,9 +111,12 @@ class HttpCoordinators:
 
         Not one that does not answer: it is asked ever more seldom. Its successor is another one.
         """
-        missed, pod = self._missed.get(key), coordinator_of(self._cache, key)
-        if missed is None or (pod is not None and pod.metadata.name != missed.pod):
-            self._next.pop(key, None)
+        missed = self._missed.get(key)
+        if missed is not None:
+            pod = coordinator_of(self._cache, key)
+            if pod is None or pod.metadata.name == missed.pod:
+                return
+        self._next.pop(key, None)
 
     def _pace(self) -> float:
         """Seconds between two polls of a training that is well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections.abc import Sequence
 
@@ -68,7 +69,8 @@ def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
         return [torch.zeros_like(master) for master in masters]
     sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
     room = mmap.mmap(-1, max(1, sum(sizes)) * masters[0].element_size(), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    room.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel without huge pages refuses the advice
+        room.madvise(mmap.MADV_HUGEPAGE)
     pieces = torch.split(torch.frombuffer(room, dtype=torch.float32), sizes)
     return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
 
