@@ -3,7 +3,7 @@
 
 Most tests of servers, clusters and stores wait for programs to start, answer or die, and leave the processors idle; the
 trainer's tests keep them busy. What a first run has to build is built before both. The second half is printed when it
-has ended. Usage: hack/suite.py [PYTEST OPTION...]
+has ended; the last two lines say how each half went. Usage: hack/suite.py [PYTEST OPTION...]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ APART = ("data", "golden", "support")
 SELECTED = ("-m", "not long and not gpu")
 NO_TESTS = 5
 """pytest's exit code where nothing was selected (`pytest.ExitCode`)."""
+WORDS = {0: "passed", NO_TESTS: "nothing selected"}
 
 
 def main(options: Sequence[str]) -> int:
@@ -40,6 +41,8 @@ def main(options: Sequence[str]) -> int:
         later.seek(0)
         sys.stdout.flush()
         sys.stdout.buffer.write(later.read())
+    for half, code in codes.items():
+        print(f"{half}: {WORDS.get(code, f'FAILED, exit code {code}')}")
     return verdict(codes)
 
 

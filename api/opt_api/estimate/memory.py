@@ -66,7 +66,7 @@ def worker_parameters(a: Architecture, tensor_parallel: int) -> int:
 
 
 def unfused(a: Architecture, device: Device) -> bool:
-    """Whether attention takes torch's plain path, which holds the score matrix."""
+    """Whether attention takes a path of plain operations, which hold the score matrix (`opt_model.dropped_attention`)."""
     return device == "cpu" and a.attention_dropout > 0
 
 
@@ -75,15 +75,14 @@ def saved_per_token(a: Architecture, tensor_parallel: int, width: int, sequence_
 
     After arXiv 2205.05198, section 4.1, with two changes: ReLU keeps its output only, which is the next layer's input
     (8 s b h less), and fused attention keeps no score matrix. On cpu the fused kernel knows no dropout: there the
-    softmax, its mask and its product are kept, all in float32, and dropout's masks are as wide as the activations.
+    softmax and its mask are kept, and dropout's masks are as wide as the activations.
     """
     d, f, heads, t = a.hidden_size, a.ffn_size, a.heads, tensor_parallel
     plain = unfused(a, device)
     masks = 2 * d * (width if device == "cpu" else 1) if a.dropout > 0 else 0
     whole = width * (4 * d + 4) + masks  # inputs of both norms and both column-parallel layers; mean and deviation
-    queries = 3 * d * (4 if plain else width)
-    attention = 3 * 4 * heads * sequence_length if plain else 4 * heads
-    return whole + (queries + attention + width * (d + f)) // t
+    attention = 2 * width * heads * sequence_length if plain else 4 * heads
+    return whole + (width * (4 * d + f) + attention) // t
 
 
 LOGITS_AT_ONCE: dict[Device, int] = {"cpu": 512 * 50272, "cuda": 4096 * 50272}
