@@ -92,7 +92,14 @@ def test_one_that_was_overtaken_writes_nothing_whatever_its_clock_says() -> None
         await leader._try()
         leader._until, leader.transitions = asyncio.get_running_loop().time() + 1000, 3
         process.loop._applier = Applier(
-            api, world, process.writes, "old", leader.valid, lambda: leader.transitions, leader.superseded
+            api,
+            world,
+            process.writes,
+            process.record,
+            "old",
+            leader.valid,
+            lambda: leader.transitions,
+            leader.superseded,
         )
         await process.start()
         await process.look()

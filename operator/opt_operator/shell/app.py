@@ -14,6 +14,7 @@ import kopf
 import structlog
 
 from opt_api.base import GROUP, VERSION
+from opt_operator.core import names
 from opt_operator.core.snapshot import Key, Settings
 from opt_operator.shell.apply import Applier
 from opt_operator.shell.cache import KINDS, Cache, owner_of
@@ -25,6 +26,7 @@ from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.metrics import WATCH_SILENCE, serve
 from opt_operator.shell.quarantine import Quarantine
 from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.record import Record
 from opt_operator.shell.reports import HttpCoordinators
 from opt_operator.shell.writes import Writes
 
@@ -74,9 +76,11 @@ class Operator:
             self.cache, self.coordinators, self.gateways, options.settings, lambda: datetime.now(UTC)
         )
         lease = self.lease
+        self.record = Record(kube, self.cache, identity, lease.valid)
         applier = Applier(
-            kube, self.coordinators, writes, identity, lease.valid, lambda: lease.transitions, lease.superseded
-        )
+            kube, self.coordinators, writes, self.record, identity, lease.valid, lambda: lease.transitions,
+            lease.superseded,
+        )  # fmt: skip
         self.reconciler = Reconciler(self.queue, self._gatherer, applier, writes)
         release = f"{options.lease_namespace}/{options.lease_name}"
         self.quarantine = Quarantine(kube, self.cache, release, self.lease.valid)
@@ -119,6 +123,7 @@ class Operator:
             self.queue.add(key)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.reconciler.run(WORKERS))
+            group.create_task(self.record.run())
             group.create_task(self._rediscover())
 
     async def _discover(self) -> None:
@@ -136,6 +141,8 @@ class Operator:
     def _heard(self, kind: str, item: Any) -> None:
         """Something changed: look at the resource it belongs to, at who serves it, or at who has pods on the node."""
         key = owner_of(kind, item)
+        if key is not None and kind == "ConfigMap" and item.metadata.name == names.why_map(key.name, key.kind):
+            return  # nothing is decided on our own record
         if key is not None:
             if kind == "Pod" and item.role == "coordinator":
                 self.coordinators.hurry(key)

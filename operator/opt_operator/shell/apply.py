@@ -1,32 +1,26 @@
-"""Carries out one decision: actions in order, the record of why, the status last."""
+"""Carries out one decision: actions in order, the status last; the record of why follows (`record`)."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import itertools
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
 from opt_api.base import API_VERSION
-from opt_api.serving.status import OPTServeStatus
-from opt_api.training.status import OPTTrainingStatus
-from opt_operator.core import names
 from opt_operator.core.actions import Action, Apply, Create, Decision, Delete, Event, Tell
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.shell.kube import RESOURCES, ApiFault, Kube
+from opt_operator.shell.record import Record
 from opt_operator.shell.reports import Coordinators
 from opt_operator.shell.writes import Writes
 
 AT_ONCE = 16
 """Actions of one kind that are carried out together."""
-KEPT = 20
-SAME = ("rule", "done", "phase", "podAttempt")
-"""A decision that equals the one before in these is not kept again."""
 CONFLICT, GONE = 409, 404
 COMPONENT = "opt-operator"
 WATCHED = frozenset(RESOURCES) - {"Event", "Lease"}
@@ -44,10 +38,11 @@ class Applier:
     """
 
     def __init__(
-        self, kube: Kube, coordinators: Coordinators, writes: Writes, identity: str, may_write: Callable[[], bool],
-        term: Callable[[], int] = lambda: 0, superseded: Callable[[int], None] = lambda _: None,
+        self, kube: Kube, coordinators: Coordinators, writes: Writes, record: Record, identity: str,
+        may_write: Callable[[], bool], term: Callable[[], int] = lambda: 0,
+        superseded: Callable[[int], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        self._kube, self._coordinators, self._writes = kube, coordinators, writes
+        self._kube, self._coordinators, self._writes, self._record = kube, coordinators, writes, record
         self._identity, self._may_write = identity, may_write
         self._term, self._superseded = term, superseded
 
@@ -64,7 +59,7 @@ class Applier:
             for first in range(0, len(listed), AT_ONCE):
                 await self._act(snapshot, listed[first : first + AT_ONCE])
         if decision.actions or (decision.status and decision.status.phase != snapshot.status.phase):
-            await self._remember(snapshot, decision)
+            self._record.keep(snapshot, decision)
         if decision.status is None or snapshot.resource is None:
             return False
         self._check()
@@ -156,78 +151,9 @@ class Applier:
             if fault.status != CONFLICT:
                 log.warning("an event was refused", reason=action.reason, fault=str(fault))
 
-    async def _remember(self, snapshot: Seen, decision: Decision) -> None:
-        """Keep the newest decisions where `kubectl opt why` finds them."""
-        farewell = any(isinstance(one, Delete) and one.kind == snapshot.key.kind for one in decision.actions)
-        if snapshot.resource is None or decision.rule == "deleting" or farewell:
-            return
-        self._check()
-        name = names.why_map(snapshot.key.name, snapshot.key.kind)
-        kept = snapshot.child("ConfigMap", name)
-        entries = _entries(kept.document.get("data", {}).get("decisions", "[]") if kept else "[]")
-        entry = _entry(snapshot, decision, self._identity)
-        if entries and all(entries[-1].get(name) == entry[name] for name in SAME):
-            return
-        entries = [*entries[-(KEPT - 1) :], entry]
-        meta = snapshot.resource.metadata
-        owner = {"apiVersion": API_VERSION, "kind": snapshot.key.kind, "name": meta.name, "uid": meta.uid}
-        labels = names.owned_by(snapshot.key.kind, meta.name)
-        document = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": meta.namespace, "labels": labels,
-                         "ownerReferences": [owner]},
-            "data": {"decisions": json.dumps(entries, indent=0)},
-        }  # fmt: skip
-        answer = await self._kube.apply("ConfigMap", document, "opt-why")
-        self._writes.wrote(snapshot.key, "ConfigMap", answer)
-
     def _check(self) -> None:
         if not self._may_write():
             raise asyncio.CancelledError
-
-
-def _entries(text: str) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return []
-    return found if isinstance(found, list) else []
-
-
-def _entry(snapshot: Seen, decision: Decision, identity: str) -> dict[str, Any]:
-    return {
-        "time": snapshot.now.isoformat(timespec="milliseconds"),
-        "by": identity,
-        "rule": decision.rule,
-        "seen": list(decision.trace),
-        "done": [describe(action) for action in decision.actions],
-        "phase": (decision.status or snapshot.status).phase,
-        "podAttempt": _attempt(decision.status or snapshot.status),
-    }
-
-
-def _attempt(status: OPTTrainingStatus | OPTServeStatus) -> int:
-    """Number that new pods carry; of a served model, that of its newest gate."""
-    if isinstance(status, OPTTrainingStatus):
-        return status.pod_attempt
-    return status.gate.number if status.gate else 0
-
-
-def describe(action: Any) -> str:
-    """An action in words."""
-    match action:
-        case Create(document):
-            return f"create {document['kind']} {document['metadata']['name']}"
-        case Apply(document, concern):
-            return f"apply {document['kind']} {document['metadata']['name']} as {concern}"
-        case Delete(kind, name, _, grace, why):
-            return f"delete {kind} {name}{' at once' if grace == 0 else ''}: {why}"
-        case Tell(path, body):
-            return f"tell the coordinator {path} {dict(body)}"
-        case Event(reason, message):
-            return f"event {reason}: {message}"
-    return str(action)
 
 
 DO: dict[type, Callable[[Applier, Seen, Any], Awaitable[None]]] = {

@@ -17,6 +17,7 @@ from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.quarantine import Quarantine
 from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.record import Record
 from opt_operator.shell.writes import Writes
 from support.opmodel.api import Died, ModelApi, Object, copied
 from support.opmodel.meddling import meddle
@@ -79,7 +80,10 @@ class Process:
         self.cache = Cache(api, [], lambda *_: None)
         self.writes = Writes(self.cache, lambda: float(world.clock))
         gatherer = Gatherer(self.cache, world, world, SETTINGS, lambda: world.api.now)
-        applier = Applier(api, world, self.writes, "operator-1", lambda: True)
+        self.record = Record(
+            api, self.cache, "operator-1", lambda: True, Writes(self.cache, lambda: float(world.clock))
+        )
+        applier = Applier(api, world, self.writes, self.record, "operator-1", lambda: True)
         self.loop = Reconciler(WorkQueue(), gatherer, applier, self.writes)
         self.quarantine = Quarantine(api, self.cache, "system/operator", lambda: True)
         self.position = 0
@@ -98,6 +102,7 @@ class Process:
                 await self.loop.reconcile(KEY)
             except ApiFault:
                 return
+            await self.record.flush()
             await self.quarantine.look()
             if len(self.world.api.history) == before:
                 return

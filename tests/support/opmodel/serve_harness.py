@@ -15,6 +15,7 @@ from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.record import Record
 from opt_operator.shell.writes import Writes
 from support.opmodel.api import Died, copied
 from support.opmodel.serve_world import NS, ServeWorld
@@ -46,7 +47,8 @@ class Process:
         writes = Writes(self.cache)
         gatherer = Gatherer(self.cache, world, world, SETTINGS, lambda: world.api.now)
         gatherer.apis = world.apis
-        applier = Applier(api, world, writes, "operator-1", lambda: True)
+        self.record = Record(api, self.cache, "operator-1", lambda: True)
+        applier = Applier(api, world, writes, self.record, "operator-1", lambda: True)
         self.loop = Reconciler(WorkQueue(), gatherer, applier, writes)
         self.position = 0
 
@@ -64,6 +66,7 @@ class Process:
                 await self.loop.reconcile(SERVE)
             except ApiFault:
                 return
+            await self.record.flush()
             if len(self.world.api.history) == before:
                 return
 
