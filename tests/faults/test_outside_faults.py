@@ -65,6 +65,7 @@ def test_an_agent_that_stands_still_is_given_up_by_a_coordinator_that_never_hear
         kill(run.cluster.programs["coordinator"].pid, signal.SIGKILL)
         swapped = run.until(lambda s: s["attempt"] == 2 and host not in {w.get("host", host) for w in working(s)})
         run.until_step(swapped["step"] + 20)
+        assert any(a["host"] == host and a["state"] == "Suspect" for a in run.status()["agents"])
         assert [entry.cause for entry in run.logbook()] == ["Started", "CoordinatorLost", "Resumed"]
 
 

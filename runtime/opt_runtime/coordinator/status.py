@@ -82,6 +82,7 @@ def _workers(c: Coordinator) -> list[dict[str, Any]]:
 
 
 def _agents(c: Coordinator) -> list[dict[str, Any]]:
+    """All that reported, and of those that never did the ones that are given up: their pods have to be replaced."""
     return [
         {
             "host": name,
@@ -89,12 +90,12 @@ def _agents(c: Coordinator) -> list[dict[str, Any]]:
             "hardware": host.report.hardware,
             "address": host.report.address,
             "state": c.state.ledger.state(host.report.hardware),
-            "silentSeconds": round(c.now() - host.heard, 3),
+            "silentSeconds": round(c.now() - max(host.heard, host.awaited), 3),
             "gone": host.gone,
             "copies": [f"{copy.unit}@{copy.step}" for copy in host.report.copies],
         }
         for name, host in sorted(c.observed.hosts.items())
-        if host.heard != NEVER or host.gone
+        if host.heard != NEVER or host.gone or name not in c.state.gang
     ]
 
 

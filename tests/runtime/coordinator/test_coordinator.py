@@ -96,7 +96,19 @@ def test_a_host_that_went_with_the_coordinator_is_lost_by_its_peers_word(store: 
         turns(later)
         assert later.state.failures[-1].cause == "HostLost"
         assert (later.state.attempt, later.state.gang) == (2, ("h0", "h2"))
-        assert [agent["host"] for agent in status_of(later)["agents"]] == ["h0", "h2"]
+        agents = {agent["host"]: agent["state"] for agent in status_of(later)["agents"]}
+        assert agents == {"h0": "InUse", "h1": "Suspect", "h2": "InUse"}, "somebody has to replace h1"
+
+
+def test_a_host_of_the_gang_that_is_still_awaited_is_not_told_of(store: Store) -> None:
+    with coordinator(store) as c:
+        started(c)
+    with coordinator(store) as later:
+        say(later, "h0")
+        later._newcomer_at -= ADOPT_QUIET_S
+        turns(later)
+        assert "h1" in later.observed.hosts
+        assert [agent["host"] for agent in status_of(later)["agents"]] == ["h0"]
 
 
 def test_a_host_of_the_gang_that_reports_late_goes_on(store: Store) -> None:
