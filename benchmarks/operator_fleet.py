@@ -94,7 +94,7 @@ def losses(made: Fleet, leader: Operator) -> list[Case]:
     noticed = ", ".join(f"{loss.noticed:.1f}" for loss in found)
     note = (
         f"{made.size.doomed} of {made.size.nodes} nodes silent at one moment, {min(pods)} to {max(pods)} pods on them; "
-        f"the control plane called the first of them lost after {noticed} s (grace period 8 s); operator then "
+        f"the control plane called the first of them lost after {noticed} s (grace period 50 s); operator then "
         f"{leader.rss_mib():.0f} MiB"
     )
     each = [max(loss.each.values()) for loss in found]

@@ -23,9 +23,11 @@ GROUP = "/apis/opt-operator.io/v1alpha1"
 NAMESPACE = "fleet"
 FLAGS = {
     # of a control plane that has a thousand nodes to look after: the defaults are for small ones
-    "kube-controller-manager": ("--kube-api-qps=400", "--kube-api-burst=800"),
+    "kube-controller-manager": ("--kube-api-qps=400", "--kube-api-burst=800", "--node-monitor-grace-period=50s"),
     "kube-scheduler": (),
 }
+LEASE_S = 40
+"""A kubelet's default: the short one of the tests would be five hundred writes a second."""
 ROOM = {"cpu": "96", "memory": "1Ti", "ephemeral-storage": "10Ti", "pods": "110"}
 POLL_S = 5.0
 """To list a thousand trainings costs the API server a second of the two processors that all share."""
@@ -148,7 +150,8 @@ class Fleet:
     def pools(self) -> list[FakeNodes]:
         """All nodes, in pools of those that are lost together; their pods' addresses are beyond the Services'."""
         count = self.size.nodes // self.size.doomed
-        return [FakeNodes(self.cluster, f"pool-{number}", f"{144 + 16 * number}.0/20") for number in range(count)]
+        ranges = [f"{144 + 16 * number}.0/20" for number in range(count)]
+        return [FakeNodes(self.cluster, f"pool-{number}", ours, LEASE_S) for number, ours in enumerate(ranges)]
 
     def names_of(self, pool: int) -> set[str]:
         """The nodes of a pool."""

@@ -79,7 +79,7 @@ class Loss:
     whole: float
 
 
-def lose_nodes(fleet: Fleet, pool: int, deadline_s: float = 120) -> Loss:
+def lose_nodes(fleet: Fleet, pool: int, deadline_s: float = 300) -> Loss:
     """All nodes of a pool fall silent at once; every pod on them gets a successor.
 
     Raises:

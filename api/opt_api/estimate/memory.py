@@ -66,7 +66,7 @@ def worker_parameters(a: Architecture, tensor_parallel: int) -> int:
 
 
 def unfused(a: Architecture, device: Device) -> bool:
-    """Whether attention takes a path of plain operations, which hold the score matrix (`opt_model.dropped_attention`)."""
+    """Whether attention is made of plain operations that hold the score matrix (`opt_model.dropped_attention`)."""
     return device == "cpu" and a.attention_dropout > 0
 
 

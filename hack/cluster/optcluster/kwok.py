@@ -30,11 +30,13 @@ class FakeNodes:
     Attributes:
         pool: Of these; each pool has a KWOK of its own, so that a pool can fall silent as one (`fall_silent`).
         addresses: Last part of the range of the addresses that their pods get: 10.BLOCK.`addresses`.
+        lease_s: Duration of a node's Lease, which is renewed four times in that time.
     """
 
     cluster: Cluster
     pool: str = "fake"
     addresses: str = "127.0/24"  # the last of the pods' range, beyond the last real node
+    lease_s: int = NODE_GRACE_S
 
     @property
     def mark(self) -> dict[str, str]:
@@ -130,7 +132,7 @@ class FakeNodes:
             # by label, since the API server then tells KWOK when a node is no longer one of its own; see `lose`
             f"--manage-nodes-with-label-selector={POOL}={self.pool}",
             "--enable-crds=Stage",
-            f"--node-lease-duration-seconds={NODE_GRACE_S}",
+            f"--node-lease-duration-seconds={self.lease_s}",
             f"--cidr={self.cidr}",
         )
         name = "kwok" if self.pool == "fake" else f"kwok-{self.pool}"

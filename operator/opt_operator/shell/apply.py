@@ -19,7 +19,7 @@ from opt_operator.shell.record import Record
 from opt_operator.shell.reports import Coordinators
 from opt_operator.shell.writes import Writes
 
-AT_ONCE = 16
+AT_ONCE = 8
 """Actions of one kind that are carried out together."""
 CONFLICT, GONE = 409, 404
 COMPONENT = "opt-operator"

@@ -26,7 +26,7 @@ from opt_operator.shell.cache import CHILDREN, Cache
 from opt_operator.shell.gateways import Gateways
 from opt_operator.shell.reports import Coordinators
 
-PROGRESS_PER_S = 50
+PROGRESS_PER_S = 20
 """Statuses a second, at most, of which only numbers that grow have changed: the API server has others to serve."""
 NO_STORAGE = "spec.storage: found none, allowed is s3 or volume: pods have no folder in common"
 Judged = tuple[OPTTraining | None, Plan | None, tuple[str, ...]]

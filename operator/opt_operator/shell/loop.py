@@ -66,7 +66,7 @@ class Reconciler:
             self._queue.add_after(key, UNSEEN_S)
             return
         now = asyncio.get_running_loop().time()
-        age = now - self._written.get(key, -1e9)
+        age = 0.0 if self._queue.behind else now - self._written.get(key, -1e9)  # numbers that grow let others pass
         snapshot = self._gatherer.snapshot(key, age, self._refused.get(key, ""))
         decision = _decided(snapshot)
         with bound_contextvars(**_words(snapshot)):

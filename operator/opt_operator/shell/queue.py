@@ -12,6 +12,7 @@ from opt_operator.core.snapshot import Key
 from opt_operator.shell.metrics import QUEUE_AGE, QUEUE_DEPTH
 
 FIRST_S, LONGEST_S = 0.2, 60.0
+BEHIND_S = 0.5
 
 
 class WorkQueue:
@@ -79,6 +80,11 @@ class WorkQueue:
         QUEUE_DEPTH.set(len(self._ready))
         QUEUE_AGE.set(age)
         return age
+
+    @property
+    def behind(self) -> bool:
+        """Whether the first of the queue has waited for long: there is more to do than gets done."""
+        return bool(self._ready) and self._now() - next(iter(self._ready.values())) > BEHIND_S
 
     def _release(self, key: Key) -> None:
         self._busy.discard(key)

@@ -26,6 +26,8 @@ PER_SECOND = 200
 STALE_S, STALE_POLLS = 8.0, 3
 """A word is old after so long, or after so many turns where there are many trainings."""
 TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)
+TELL_S = 0.3
+"""So long a decision waits for a coordinator to hear it; then it goes on, and the word may still arrive."""
 SILENT_S = 1.0
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class HttpCoordinators:
         self._next: dict[Key, float] = {}
         self._missed: dict[Key, Missed] = {}
         self._busy: set[Key] = set()
+        self._telling: set[asyncio.Task[bool]] = set()
         self._session: aiohttp.ClientSession | None = None
 
     async def run(self) -> None:
@@ -123,11 +126,18 @@ class HttpCoordinators:
         return max(POLL_S, len(self._heard) / PER_SECOND)
 
     async def tell(self, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
-        """Say something; whether it was heard."""
+        """Say something; whether it was heard soon."""
         if self._session is None or not pod.status.pod_ip:
             return False
+        task = asyncio.create_task(self._post(self._session, pod, path, body))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+        await asyncio.wait({task}, timeout=TELL_S)
+        return task.done() and task.result()
+
+    async def _post(self, session: aiohttp.ClientSession, pod: PodView, path: str, body: Mapping[str, Any]) -> bool:
         try:
-            async with self._session.post(_url(pod, path), json=dict(body)) as answer:
+            async with session.post(_url(pod, path), json=dict(body)) as answer:
                 text = await answer.text()
                 log.info("told", pod=pod.metadata.name, path=path, status=answer.status, answer=text[:200])
                 return answer.status < 300
