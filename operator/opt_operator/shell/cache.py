@@ -39,6 +39,9 @@ KINDS = ("OPTTraining", "OPTServe", "Pod", "Job", "Deployment", "LeaderWorkerSet
 OPTIONAL = ("Node", "LeaderWorkerSet")
 """Kinds that we may not see, or that the cluster may lack."""
 SELECTORS: Mapping[str, str] = {"OPTTraining": "", "OPTServe": "", "Node": ""}
+NOT_KEPT = frozenset({"apiVersion", "kind", "status"})
+"""Of children. An API server's watch names kinds and its list does not: what is decided must not depend on it."""
+KEPT_OF_METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences")
 Name = tuple[str, str]
 Heard = Callable[[str, Any], None]
 log = structlog.get_logger(__name__)
@@ -49,8 +52,9 @@ def view_of(kind: str, document: dict[str, Any]) -> Any:
     if kind in VIEWS:
         return VIEWS[kind].model_validate(document)
     meta = document["metadata"]
-    meta.pop("managedFields", None)
-    return Child.model_validate({"metadata": meta, "kind": kind, "document": document})
+    kept = {part: value for part, value in document.items() if part not in NOT_KEPT}
+    kept["metadata"] = {part: meta[part] for part in KEPT_OF_METADATA if part in meta}
+    return Child.model_validate({"metadata": meta, "kind": kind, "document": kept})
 
 
 @dataclass

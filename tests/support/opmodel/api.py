@@ -50,7 +50,11 @@ class ModelApi:
 
     async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
         found = [o for (k, _, _), o in self.objects.items() if k == kind and _selected(o, selector)]
-        return copied(found), str(self.version)
+        listed = copied(found)
+        for item in listed:  # as a real server's list has them
+            item.pop("kind", None)
+            item.pop("apiVersion", None)
+        return listed, str(self.version)
 
     async def watch(
         self, kind: str, namespace: str | None, selector: str, version: str

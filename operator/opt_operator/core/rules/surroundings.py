@@ -10,7 +10,7 @@ from opt_operator.core.builders import pods
 from opt_operator.core.builders import surroundings as build
 from opt_operator.core.rules.places import COORDINATOR, Places
 from opt_operator.core.rules.verdict import Case
-from opt_operator.core.views import PodView
+from opt_operator.core.views import Child, PodView
 
 
 def surroundings(case: Case, places: Places) -> tuple[Action, ...]:
@@ -37,12 +37,18 @@ def base(case: Case) -> tuple[Action, ...]:
 
 
 def _missing(case: Case, wanted: list[tuple[Object, Concern]]) -> tuple[Action, ...]:
-    return tuple(Apply(document, concern) for document, concern in wanted if not _there(case, document))
+    child = case.snapshot.child
+    return tuple(
+        Apply(document, concern)
+        for document, concern in wanted
+        if not is_as_wanted(child(document["kind"], document["metadata"]["name"]), document)
+    )
 
 
-def _there(case: Case, document: Object) -> bool:
-    found = case.snapshot.child(document["kind"], document["metadata"]["name"])
-    return found is not None and covers(found.document, document)
+def is_as_wanted(found: Child | None, document: Object) -> bool:
+    """Whether a child is there with everything that is wanted; an API server's list does not say again what kind it is."""
+    parts = {part: value for part, value in document.items() if part not in ("apiVersion", "kind")}
+    return found is not None and covers(found.document, parts)
 
 
 def covers(actual: Any, wanted: Any) -> bool:

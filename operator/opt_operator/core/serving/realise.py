@@ -9,7 +9,7 @@ from opt_api.canonical import canonical_json
 from opt_api.documents.serve_routes import Route, ServeRoutes
 from opt_api.serving.status import ServedCheckpoint
 from opt_operator.core.actions import Action, Apply, Create, Delete
-from opt_operator.core.rules.surroundings import covers
+from opt_operator.core.rules.surroundings import is_as_wanted
 from opt_operator.core.serving import names
 from opt_operator.core.serving.builders import gate, gateway, replicas
 from opt_operator.core.serving.builders.common import Revision
@@ -33,7 +33,7 @@ def _around(case: Case) -> list[Action]:
     wanted = [
         Apply(document, concern)
         for document, concern in surroundings(case.made)
-        if not _there(case, document["kind"], document["metadata"]["name"], document)
+        if not is_as_wanted(case.snapshot.child(document["kind"], document["metadata"]["name"]), document)
     ]
     document = gateway.deployment(case.made)
     found = case.snapshot.deployment(document["metadata"]["name"])
@@ -41,11 +41,6 @@ def _around(case: Case) -> list[Action]:
     if found is None or found.metadata.annotations.get(names.TEMPLATE) != fresh:
         wanted.append(Apply(document, "opt-workload"))
     return [*wanted]
-
-
-def _there(case: Case, kind: str, name: str, document: object) -> bool:
-    found = case.snapshot.child(kind, name)
-    return found is not None and covers(found.document, document)
 
 
 def _gate(case: Case) -> list[Action]:
