@@ -46,7 +46,7 @@ def _missing(case: Case, wanted: list[tuple[Object, Concern]]) -> tuple[Action, 
 
 
 def is_as_wanted(found: Child | None, document: Object) -> bool:
-    """Whether a child is there with everything that is wanted; an API server's list does not say again what kind it is."""
+    """Whether a child is there with all that is wanted; an API server's list does not say what kind its objects are."""
     parts = {part: value for part, value in document.items() if part not in ("apiVersion", "kind")}
     return found is not None and covers(found.document, parts)
 
