@@ -24,7 +24,7 @@ REQUEST_S, CONNECT_S = 15.0, 5.0
 WATCH_S = 240
 """The server ends a watch after so long; a new one goes on where it was."""
 SILENCE_S = 100.0
-"""A watch that brings nothing for so long, not even a bookmark (one a minute), is dead."""
+"""A watch that brings nothing for so long, not even a bookmark, may be dead: another one takes its place."""
 TOKEN_FOR = timedelta(minutes=5)
 LINE_LIMIT = 16 << 20
 
@@ -166,6 +166,7 @@ class AioKube:
         }  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
         response = await self._send("GET", RESOURCES[kind].path(namespace), query, timeout=timeout)
+        yield "BOOKMARK", {"metadata": {"resourceVersion": version}}  # the server has taken it
         try:
             buffer = bytearray()
             async for chunk in response.content.iter_any():
@@ -176,7 +177,9 @@ class AioKube:
                     yield event["type"], event["object"]
                 if len(buffer) > LINE_LIMIT:
                     raise ApiFault(0, f"watch of {kind}: a line of more than {LINE_LIMIT} bytes")
-        except (aiohttp.ClientError, TimeoutError) as fault:
+        except TimeoutError:
+            return  # where nothing changes a server may say nothing at all: the next watch goes on from here
+        except aiohttp.ClientError as fault:
             raise ApiFault(0, f"watch of {kind}: {fault!r}") from fault
         finally:
             response.close()
