@@ -39,7 +39,7 @@ class Fleet:
         """Keep the pods, until cancelled."""
         while True:
             try:
-                items, version = await kube.list("Pod", None, names.SELECTOR)
+                items, version = await kube.list("Pod", None, names.SELECTOR, lambda item: item)
                 self._pods.clear()
                 for item in items:
                     self._take("ADDED", item)

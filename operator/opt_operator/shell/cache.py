@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -54,7 +56,8 @@ def view_of(kind: str, document: dict[str, Any]) -> Any:
     meta = document["metadata"]
     kept = {part: value for part, value in document.items() if part not in NOT_KEPT}
     kept["metadata"] = {part: meta[part] for part in KEPT_OF_METADATA if part in meta}
-    return Child.model_validate({"metadata": meta, "kind": kind, "document": kept})
+    text = json.dumps(kept, separators=(",", ":")).encode()
+    return Child.model_validate({"metadata": meta, "kind": kind, "text": text})
 
 
 @dataclass
@@ -151,8 +154,9 @@ class Reflector:
         return asyncio.get_running_loop().time() - self.last_s
 
     async def _list(self) -> str:
-        items, version = await self._kube.list(self.kind, self.namespace, self._selector)
-        fresh = {(v.metadata.namespace, v.metadata.name): v for v in (view_of(self.kind, item) for item in items)}
+        view = partial(view_of, self.kind)
+        views, version = await self._kube.list(self.kind, self.namespace, self._selector, view)
+        fresh = {(v.metadata.namespace, v.metadata.name): v for v in views}
         for name, old in list(self._store.objects.items()):
             if name not in fresh and self.namespace in (None, name[0]):
                 self._store.drop(old)

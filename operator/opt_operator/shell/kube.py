@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -27,6 +27,9 @@ SILENCE_S = 100.0
 """A watch that brings nothing for so long, not even a bookmark, may be dead: another one takes its place."""
 TOKEN_FOR = timedelta(minutes=5)
 LINE_LIMIT = 16 << 20
+PAGE = 250
+"""Objects of a list that are held whole at once."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,10 @@ class ApiFault(Exception):  # noqa: N818 - the server's word, which may well be 
 class Kube(Protocol):
     """What the shell asks of the API server. `apply` takes over fields that others have set."""
 
-    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
-        """All objects, and the version of the list."""
+    async def list(
+        self, kind: str, namespace: str | None, selector: str, read: Callable[[Object], T]
+    ) -> tuple[list[T], str]:
+        """What is read of each of all objects, and the version of the list."""
 
     def watch(self, kind: str, namespace: str | None, selector: str, version: str) -> AsyncIterator[tuple[str, Object]]:
         """What happens after that version, until the server or the line ends it."""
@@ -144,13 +149,15 @@ class AioKube:
         """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
-    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
-        """All objects in pages, and the version of the list."""
-        items: list[Object] = []
-        query = {"labelSelector": selector, "limit": "500"}
+    async def list(
+        self, kind: str, namespace: str | None, selector: str, read: Callable[[Object], T]
+    ) -> tuple[list[T], str]:
+        """What is read of each of all objects, a page at a time, and the version of the list."""
+        items: list[T] = []
+        query = {"labelSelector": selector, "limit": str(PAGE)}
         while True:
             page = await self._ask("GET", RESOURCES[kind].path(namespace), query)
-            items += page["items"]
+            items += map(read, page["items"])
             more = page["metadata"].get("continue")
             if not more:
                 return items, page["metadata"]["resourceVersion"]

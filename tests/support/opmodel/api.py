@@ -6,12 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from opt_operator.shell.kube import ApiFault
 
 Object = dict[str, Any]
 Name = tuple[str, str, str]
+T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NODE_WIDE = ("Node",)
 
@@ -48,13 +49,15 @@ class ModelApi:
 
     # what the operator calls
 
-    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
+    async def list(
+        self, kind: str, namespace: str | None, selector: str, read: Callable[[Object], T]
+    ) -> tuple[list[T], str]:
         found = [o for (k, _, _), o in self.objects.items() if k == kind and _selected(o, selector)]
         listed = copied(found)
         for item in listed:  # as a real server's list has them
             item.pop("kind", None)
             item.pop("apiVersion", None)
-        return listed, str(self.version)
+        return [read(item) for item in listed], str(self.version)
 
     async def watch(
         self, kind: str, namespace: str | None, selector: str, version: str
