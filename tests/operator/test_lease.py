@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from opt_operator.shell import lease as module
-from opt_operator.shell.apply import Applier
+from opt_operator.shell.apply import Applier, NotLeadingError
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.lease import Lease
 from support.opmodel.api import ModelApi
-from support.opmodel.harness import Perturbation, Process, fresh
+from support.opmodel.harness import KEY, Perturbation, Process, fresh
 from support.opmodel.scenarios import submit
 from support.opmodel.world import NS
 
@@ -109,7 +109,7 @@ def test_one_that_was_overtaken_writes_nothing_whatever_its_clock_says() -> None
         count = len(world.api.history)
         world.api.edit("OPTTraining", NS, "small", lambda o: o["spec"].update(suspend=True))
         await process._hear()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(NotLeadingError):
             await process.look()
         assert not leader.valid()
         assert len(world.api.history) == count
@@ -130,5 +130,57 @@ def test_an_unreachable_server_is_no_reason_to_give_up_before_time() -> None:
         with pytest.raises(ApiFault):
             await one._try()
         assert spec(api)["holderIdentity"] == "one"
+
+    played(play)
+
+
+def test_workers_outlive_a_moment_without_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal that came late must not leave a leader that decides nothing any more."""
+
+    async def play() -> None:
+        world = fresh()
+        submit(world)
+        process = Process(world, Perturbation())
+        await process.start()
+        may = False
+        monkeypatch.setattr(process.loop._applier, "_may_write", lambda: may)
+        work = asyncio.create_task(process.loop.run(2))
+        process.loop._queue.add(KEY)
+        await asyncio.sleep(0.05)
+        assert "status" not in world.api.objects["OPTTraining", NS, "small"]
+        may = True
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if "status" in world.api.objects["OPTTraining", NS, "small"]:
+                break
+        assert not work.done()
+        work.cancel()
+        assert world.api.objects["OPTTraining", NS, "small"]["status"]["phase"] == "Preparing"
+
+    played(play)
+
+
+def test_a_renewal_that_is_stuck_is_given_up_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRY_S", 0.05)
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+
+    async def play() -> None:
+        api = ModelApi()
+        given(api)
+        one, tries = lease(api, "one"), 0
+        whole = one._try
+
+        async def stuck_at_first() -> bool:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await asyncio.sleep(60)
+            return await whole()
+
+        monkeypatch.setattr(one, "_try", stuck_at_first)
+        running = asyncio.create_task(one.run())
+        await asyncio.wait_for(one.held.wait(), 5)
+        running.cancel()
+        assert (tries, one.valid()) == (2, True)
 
     played(play)

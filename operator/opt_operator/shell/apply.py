@@ -28,6 +28,10 @@ Seen = Snapshot | ServeSnapshot
 log = structlog.get_logger(__name__)
 
 
+class NotLeadingError(Exception):
+    """The lease is not ours at this moment: nothing may be written."""
+
+
 class Applier:
     """Writes what was decided. Every write is safe to repeat.
 
@@ -51,6 +55,7 @@ class Applier:
 
         Raises:
             ApiFault: A write was refused; those before it are done, and all of it will be tried again.
+            NotLeadingError: The lease is not ours, or no longer; the same holds.
         """
         if (found := snapshot.status.operator_term or 0) > self._term() > 0:
             self._superseded(found)
@@ -153,7 +158,7 @@ class Applier:
 
     def _check(self) -> None:
         if not self._may_write():
-            raise asyncio.CancelledError
+            raise NotLeadingError
 
 
 DO: dict[type, Callable[[Applier, Seen, Any], Awaitable[None]]] = {

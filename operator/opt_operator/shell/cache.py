@@ -67,6 +67,7 @@ class Store:
     Attributes:
         objects: By namespace and name.
         by_owner: Names of the objects of a resource of ours.
+        by_node: Names of the pods on a node.
         gone: Uids of objects that were deleted lately.
         changes: How many there were.
     """
@@ -74,6 +75,7 @@ class Store:
     kind: str
     objects: dict[Name, Any] = field(default_factory=dict)
     by_owner: defaultdict[Key, set[Name]] = field(default_factory=lambda: defaultdict(set))
+    by_node: defaultdict[str, set[Name]] = field(default_factory=lambda: defaultdict(set))
     gone: deque[str] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
     changes: int = 0
 
@@ -87,6 +89,8 @@ class Store:
         self.changes += 1
         if key := owner_of(self.kind, item):
             self.by_owner[key].add(name)
+        if self.kind == "Pod" and item.spec.node_name:
+            self.by_node[item.spec.node_name].add(name)
 
     def drop(self, item: Any) -> None:
         """An object is gone."""
@@ -96,6 +100,8 @@ class Store:
             self.gone.append(item.metadata.uid)
         if key := owner_of(self.kind, item):
             self.by_owner[key].discard(name)
+        if self.kind == "Pod":
+            self.by_node[item.spec.node_name].discard(name)
 
     def of(self, key: Key) -> tuple[Any, ...]:
         """A resource's objects."""
@@ -161,9 +167,11 @@ class Reflector:
             if name not in fresh and self.namespace in (None, name[0]):
                 self._store.drop(old)
                 self._heard(self.kind, old)
-        for item in fresh.values():
+        for name, item in fresh.items():
+            old = self._store.objects.get(name)
             self._store.put(item)
-            self._heard(self.kind, item)
+            if old is None or old.metadata.resource_version != item.metadata.resource_version:
+                self._heard(self.kind, item)
         self._failures, self.allowed = 0, True
         self._mark()
         self.synced.set()
@@ -269,8 +277,8 @@ class Cache:
 
     def on_node(self, node: str) -> set[Key]:
         """Whose pods are on a node."""
-        pods = self.stores["Pod"].objects.values()
-        owners = (owner_of("Pod", pod) for pod in pods if pod.spec.node_name == node)
+        store = self.stores["Pod"]
+        owners = (owner_of("Pod", store.objects[name]) for name in store.by_node.get(node, ()))
         return {owner for owner in owners if owner is not None}
 
     def trainings(self) -> set[Key]:

@@ -11,7 +11,9 @@ import structlog
 from opt_operator.shell.kube import ApiFault, Kube
 from opt_operator.shell.metrics import LEADER, LEASE_TRANSITIONS
 
-DURATION_S, RENEW_S, RETRY_S = 15, 3.0, 2.0
+DURATION_S, RENEW_S, RETRY_S, AGAIN_S = 15, 3.0, 2.0, 0.5
+TRY_S = 5.0
+"""A renewal that takes longer is given up for the next: a request that is stuck must not cost the lease."""
 SAFETY_S = 3.0
 """A leader stops writing so long before others may think it gone."""
 log = structlog.get_logger(__name__)
@@ -44,20 +46,21 @@ class Lease:
     async def run(self) -> None:
         """Try, renew, until the lease is lost after it was held; then return: the process is to end."""
         while True:
-            began = asyncio.get_running_loop().time()
+            began, wait = asyncio.get_running_loop().time(), RENEW_S if self.held.is_set() else RETRY_S
             try:
-                if await self._try():
+                if await asyncio.wait_for(self._try(), TRY_S):
                     self._until = began + DURATION_S - SAFETY_S
                     self.held.set()
                     LEADER.set(1)
                     LEASE_TRANSITIONS.set(self.transitions)
                 elif self.held.is_set():
                     break
-            except ApiFault as fault:
-                log.warning("the lease could not be renewed", fault=str(fault))
+            except (ApiFault, TimeoutError) as fault:
+                wait = AGAIN_S
+                log.warning("the lease could not be renewed", fault=repr(fault))
             if self.held.is_set() and not self.valid():
                 break
-            await asyncio.sleep(RENEW_S if self.held.is_set() else RETRY_S)
+            await asyncio.sleep(wait)
         LEADER.set(0)
         self._until = 0.0
         log.error("the lease is lost", identity=self.identity)

@@ -14,7 +14,7 @@ from opt_operator.core.decide import decide
 from opt_operator.core.serving.decide import decide as decide_serve
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.snapshot import Key, Snapshot
-from opt_operator.shell.apply import Applier
+from opt_operator.shell.apply import Applier, NotLeadingError
 from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.metrics import RECONCILE, show
@@ -52,6 +52,9 @@ class Reconciler:
             except ApiFault as fault:
                 result = "fault"
                 self._fault(key, fault)
+            except NotLeadingError:
+                result = "not-leading"  # lost, or renewed late: the lease knows which. A worker outlives the moment
+                self._queue.failed(key)
             except Exception:
                 result = "error"
                 log.exception("a decision failed", run=key.name, namespace=key.namespace)
