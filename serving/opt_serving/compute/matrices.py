@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -83,11 +80,6 @@ def quantised(weight_NK: Tensor, bias: Tensor | None = None) -> Matrix:
         small_NK[part] = (big / scale_N[part, None]).round().to(torch.int8)
         shift_N[part] = small_NK[part].sum(1, dtype=torch.int32) * 128
     return Matrix(small_NK, bias, scale_N, shift_N)
-
-
-def zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros that take memory only where they are written to, unlike torch's own."""
-    return torch.from_numpy(np.zeros(math.prod(size) * dtype.itemsize, np.uint8)).view(dtype).view(size)
 
 
 def multiply(matrix: Matrix, x: Tensor) -> Tensor:

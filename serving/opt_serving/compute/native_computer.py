@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import math
 
 import torch
 from torch import Tensor
 
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.block import Block
-from opt_serving.compute.matrices import LoadedWeights, zeros
+from opt_model.zeros import untouched_zeros
+from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.model import build, head_of, matrix_of
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
@@ -31,7 +33,7 @@ class NativeComputer:
         self._model = build(weights, self._multiply, torch.device("cpu"))
         self._heads, self._whole = weights.heads, weights.group.size == 1
         size = (pages, weights.shape.layers, 2, weights.heads, PAGE * weights.shape.head_size)
-        self._pool = zeros(size, cache_dtype)
+        self._pool = untouched_zeros(math.prod(size), cache_dtype).view(size)
         self._logits = torch.empty(0, weights.shape.vocabulary_size)
         self._c = self._structure()
 

@@ -49,10 +49,12 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While others decode a chunk is a quarter of its size: their next token waits for it.
+        While more decode than wait for their first token, a chunk is a quarter of its size: the next token of each
+        that decodes waits for it. A small chunk takes longer for each of its tokens.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
-        return [*decoding, *self._prompts(self._chunk // 4 if decoding else self._chunk)]
+        in_prompts = len(self.running) - len(decoding)
+        return [*decoding, *self._prompts(self._chunk // 4 if len(decoding) > in_prompts else self._chunk)]
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and its pages back; full ones can be found by the next."""

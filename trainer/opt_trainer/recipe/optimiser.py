@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from opt_api.documents.plan import RecipePlan
+from opt_model.zeros import untouched_zeros
 from opt_trainer.parallelism.build import Part
 
 _LINE = 16
@@ -68,10 +67,7 @@ def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
     if not masters or masters[0].device.type != "cpu":
         return [torch.zeros_like(master) for master in masters]
     sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
-    room = mmap.mmap(-1, max(1, sum(sizes)) * masters[0].element_size(), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages refuses the advice
-        room.madvise(mmap.MADV_HUGEPAGE)
-    pieces = torch.split(torch.frombuffer(room, dtype=torch.float32), sizes)
+    pieces = torch.split(untouched_zeros(sum(sizes), torch.float32), sizes)
     return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
 
 

@@ -1,0 +1,20 @@
+"""Zeros that take memory where they are first touched, and not before."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+
+import torch
+from torch import Tensor
+
+
+def untouched_zeros(count: int, dtype: torch.dtype) -> Tensor:
+    """Zeros on the processor, [count], for which the system clears memory where they are first read or written.
+
+    In pages of 2 MiB where it has them: it clears those two to three times as fast as pages of 4 KiB.
+    """
+    room = mmap.mmap(-1, max(1, count) * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages refuses the advice
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(room, dtype=dtype)[:count]

@@ -1,0 +1,33 @@
+"""Zeros cost nothing until they are touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from opt_model.zeros import untouched_zeros
+
+pytestmark = pytest.mark.unit
+SIZE = 64 << 20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_memory_is_taken_where_they_are_touched(dtype: torch.dtype) -> None:
+    before = resident()
+    zeros = untouched_zeros(SIZE // dtype.itemsize, dtype)
+    assert resident() - before < SIZE // 8
+    assert (zeros.dtype, zeros.shape) == (dtype, (SIZE // dtype.itemsize,))
+    assert not zeros[: 1 << 16].any()
+    zeros[: len(zeros) // 2].fill_(1)
+    assert SIZE // 4 < resident() - before < SIZE * 3 // 4
+    assert not zeros[-(1 << 16) :].any()
+
+
+def test_there_may_be_none() -> None:
+    assert untouched_zeros(0, torch.float32).shape == (0,)
