@@ -1,5 +1,6 @@
 // A whole pass of OPT in one call, and its parts for ranks that hold a share of the model.
 // Tensors are float32 unless said; shapes as in opt_model.attention. Called through ctypes, which lets go of the GIL.
+#include <initializer_list>
 #include <memory>
 #include <vector>
 #ifdef _OPENMP
@@ -50,13 +51,28 @@ template <class F> static void parallel(int threads, int64_t count, F f) {
   f(0, count);
 }
 
-static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
+struct Output {
+  const Linear *of;
+  float *y;
+};
+
+// Products of the same rows of x, which are brought into form once for matrices that take one form.
+static void linears(std::initializer_list<Output> outputs, int64_t m, const float *x, bool relu, int threads) {
   static thread_local Inputs inputs;
   Inputs &prepared = inputs;  // of this thread, for all
-  prepare(l, x, m, prepared);
-  parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {
-    rows(l, from * 16, std::min(to * 16, l.n), m, prepared, y, relu);
-  });
+  const Linear *before = nullptr;
+  for (const Output &output : outputs) {
+    const Linear &l = *output.of;
+    if (!before || !same_form(*before, l)) prepare(l, x, m, prepared);
+    before = &l;
+    parallel(threads, (l.n + 15) / 16, [&](int64_t from, int64_t to) {
+      rows(l, from * 16, std::min(to * 16, l.n), m, prepared, output.y, relu);
+    });
+  }
+}
+
+static void linear(const Linear &l, int64_t m, const float *x, float *y, bool relu, int threads) {
+  linears({{&l, y}}, m, x, relu, threads);
 }
 
 static float sum_of(const float *x, int64_t count) {
@@ -160,9 +176,7 @@ static void block(const Model &model, int64_t layer, const Pass &pass, Buffers &
   const int t = model.threads;
   float *x = b.x.data(), *y = b.y.data(), *in = x;
   if (model.norm_first) normalise(w.attention_norm, n, d, x, in = y);
-  linear(w.q, n, in, b.q.data(), false, t);
-  linear(w.k, n, in, b.k.data(), false, t);
-  linear(w.v, n, in, b.v.data(), false, t);
+  linears({{&w.q, b.q.data()}, {&w.k, b.k.data()}, {&w.v, b.v.data()}}, n, in, false, t);
   attention_of_kind(model, layer, pass, b.q.data(), b.k.data(), b.v.data(), b.a.data());
   linear(w.out, n, b.a.data(), y, false, t);
   add(x, y, n * d);

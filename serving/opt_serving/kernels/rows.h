@@ -31,6 +31,11 @@ static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &t
   }
 }
 
+// Whether rows of x that were prepared for one matrix are as another takes them.
+static inline bool same_form(const Linear &a, const Linear &b) {
+  return a.kind == b.kind && a.k == b.k && a.n == b.n;
+}
+
 static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const Inputs &x, float *y, bool relu) {
   if (takes_tiles(l, m)) {
     const int64_t end = from + (to - from) / TILE * TILE;
