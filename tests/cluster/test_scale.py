@@ -9,7 +9,7 @@ import pytest
 from optcluster import lifecycle, procs
 from optcluster.wait import wait_for
 from support.fleet import FLAGS, GROUP, Fleet, Size
-from support.fleet_figures import lose_nodes, quantile
+from support.fleet_figures import lose_nodes
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
 
@@ -50,7 +50,6 @@ def test_a_fleet_runs_loses_a_fifth_of_its_nodes_and_loses_nothing_else(fleet: F
     assert len(set(before) - set(after)) == len(loss.each)  # the lost pods are gone, and no other one
 
     assert operator.process.poll() is None
-    assert quantile({}, operator.metrics(), 0.99) < 1.0
     assert operator.rss_mib() < 300
 
 

@@ -17,7 +17,7 @@ from opt_operator.core.snapshot import Key
 from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.kube import Kube
 from opt_operator.shell.reach import no_machine
-from opt_operator.shell.reports import HttpCoordinators
+from opt_operator.shell.reports import TELL_S, HttpCoordinators
 from support import addresses
 from support.addresses import answering, beside, until
 
@@ -135,3 +135,15 @@ def test_one_that_was_never_heard_may_be_out_of_our_sight() -> None:
 def test_the_kernels_word_counts(code: int, gone: bool) -> None:
     key = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
     assert no_machine(aiohttp.ClientConnectorError(key, OSError(code, "as it is"))) is gone
+
+
+def test_a_decision_does_not_wait_for_a_coordinator_that_does_not_answer() -> None:
+    async def play() -> None:
+        with deaf(ONE):
+            async with polling(ONE) as (coordinators, _):
+                pod = view_of("Pod", cached(ONE)["Pod"])
+                await until(lambda: coordinators._session is not None)
+                assert not await asyncio.wait_for(coordinators.tell(pod, "/gone", {"host": "h0"}), 10 * TELL_S)
+                assert coordinators._telling, "the word may still arrive"
+
+    asyncio.run(play())

@@ -1,0 +1,73 @@
+"""The queue of keys: each once, one at a time, and later where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from opt_operator.core.snapshot import Key
+from opt_operator.shell.queue import BEHIND_S, FIRST_S, WorkQueue
+
+pytestmark = pytest.mark.unit
+ONE, OTHER = Key("team", "one"), Key("team", "other")
+
+
+class Clock(WorkQueue):
+    """A queue whose time stands still until it is moved."""
+
+    now = 0.0
+
+    def _now(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+def played(play: Callable[[Clock], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await play(Clock())
+
+    asyncio.run(run())
+
+
+def test_a_key_is_taken_once_and_again_if_it_was_added_meanwhile() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add(ONE)
+        queue.add(ONE)
+        queue.add(OTHER)
+        assert [await queue.take(), await queue.take()] == [ONE, OTHER]
+        queue.add(ONE)
+        assert not queue._ready, "it is at work"
+        queue.done(ONE)
+        assert await queue.take() == ONE
+
+    played(play)
+
+
+def test_what_fails_comes_again_later_and_later() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add(ONE)
+        waits = []
+        for _ in range(4):
+            assert await queue.take() == ONE
+            waits.append(queue.failed(ONE))
+            queue.now += waits[-1]
+        assert waits[0] < 1.3 * FIRST_S
+        assert waits[3] > 4 * FIRST_S
+        await queue.take()
+        assert queue.failed(ONE, at_least_s=77.0) == 77.0
+
+    played(play)
+
+
+def test_it_is_behind_when_the_first_has_waited_for_long() -> None:
+    async def play(queue: Clock) -> None:
+        assert not queue.behind
+        queue.add(ONE)
+        queue.now += 2 * BEHIND_S
+        queue.add(OTHER)
+        assert queue.behind
+        await queue.take()
+        assert not queue.behind, "the other came just now"
+
+    played(play)
