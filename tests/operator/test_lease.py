@@ -184,3 +184,29 @@ def test_a_renewal_that_is_stuck_is_given_up_for_the_next(monkeypatch: pytest.Mo
         assert (tries, one.valid()) == (2, True)
 
     played(play)
+
+
+def test_it_is_renewed_in_one_request_and_read_again_where_somebody_else_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        api = ModelApi()
+        given(api)
+        one = lease(api, "one")
+        assert await one._try()
+        reads = 0
+        get = api.get
+
+        async def counted(*args: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await get(*args)
+
+        monkeypatch.setattr(api, "get", counted)
+        assert await one._try()
+        assert reads == 0
+        api.edit("Lease", NS, "opt", lambda o: o["metadata"].update(labels={"touched": "by hand"}))
+        assert await one._try()
+        assert (reads, one.transitions) == (1, 1)
+        del api.objects["Lease", NS, "opt"]
+        assert await one._try(), "made anew"
+
+    played(play)

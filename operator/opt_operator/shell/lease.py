@@ -36,6 +36,8 @@ class Lease:
         self._may_make = make
         self._until = 0.0
         self._seen: tuple[str, float] = ("", 0.0)
+        self._ours: dict[str, Any] | None = None
+        """As we wrote it last: renewed without being read again, where nobody else has written."""
         self.transitions = 0
         self.held = asyncio.Event()
 
@@ -97,6 +99,8 @@ class Lease:
             log.warning("the lease could not be given up", fault=str(fault))
 
     async def _try(self) -> bool:
+        if self._ours is not None and await self._write(self._renewed(self._ours)):
+            return True
         try:
             lease = await self._kube.get("Lease", self._namespace, self._name)
         except ApiFault as fault:
@@ -110,8 +114,11 @@ class Lease:
         if holder != self.identity:
             spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
             spec["acquireTime"] = _now()
-        spec |= {"holderIdentity": self.identity, "leaseDurationSeconds": DURATION_S, "renewTime": _now()}
-        return await self._write(lease)
+        return await self._write(self._renewed(lease))
+
+    def _renewed(self, lease: dict[str, Any]) -> dict[str, Any]:
+        fresh = {"holderIdentity": self.identity, "leaseDurationSeconds": DURATION_S, "renewTime": _now()}
+        return {**lease, "spec": {**lease["spec"], **fresh}}
 
     async def _make(self) -> bool:
         spec = {"holderIdentity": self.identity, "leaseDurationSeconds": DURATION_S, "leaseTransitions": 1,
@@ -129,10 +136,11 @@ class Lease:
 
     async def _write(self, lease: dict[str, Any]) -> bool:
         """At the version that was read: of two candidates one is refused."""
+        self._ours = None
         try:
-            await self._kube.replace("Lease", lease)
+            self._ours = await self._kube.replace("Lease", lease)
         except ApiFault as fault:
-            if fault.status == 409:
+            if fault.status in (404, 409):
                 return False
             raise
         self.transitions = int(lease["spec"].get("leaseTransitions") or 0)
