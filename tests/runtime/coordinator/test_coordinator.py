@@ -100,17 +100,6 @@ def test_a_host_that_went_with_the_coordinator_is_lost_by_its_peers_word(store: 
         assert agents == {"h0": "InUse", "h1": "Suspect", "h2": "InUse"}, "somebody has to replace h1"
 
 
-def test_a_host_of_the_gang_that_is_still_awaited_is_not_told_of(store: Store) -> None:
-    with coordinator(store) as c:
-        started(c)
-    with coordinator(store) as later:
-        say(later, "h0")
-        later._newcomer_at -= ADOPT_QUIET_S
-        turns(later)
-        assert "h1" in later.observed.hosts
-        assert [agent["host"] for agent in status_of(later)["agents"]] == ["h0"]
-
-
 def test_a_host_of_the_gang_that_reports_late_goes_on(store: Store) -> None:
     with coordinator(store) as c:
         started(c)
@@ -118,6 +107,7 @@ def test_a_host_of_the_gang_that_reports_late_goes_on(store: Store) -> None:
         say(later, "h0")
         later._newcomer_at -= ADOPT_QUIET_S
         turns(later)
+        assert [agent["host"] for agent in status_of(later)["agents"]] == ["h0"], "h1 is awaited"
         note = WorkerNote(rank=1, attempt=1, pid=8)
         say(later, "h1", beat(1, 6, attempt=1), workers=(note,))
         turns(later)
