@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from opt_operator.shell.kube import APPLY, MERGE, RESOURCES, ApiFault
 from optcluster.api import Api, ApiError
-from support.opmodel.api import ModelApi, Object, copied
+from support.opmodel.api import ModelApi, Object, T, copied
 
 JSON = "application/json"
 KINDS = ("OPTTraining", "Pod", "Job", "ConfigMap", "Service", "NetworkPolicy", "PodDisruptionBudget", "Event", "Node")
@@ -38,12 +38,14 @@ class LiveApi(ModelApi):
 
     # what the operator calls
 
-    async def list(self, kind: str, namespace: str | None, selector: str) -> tuple[list[Object], str]:
+    async def list(
+        self, kind: str, namespace: str | None, selector: str, read: Callable[[Object], T]
+    ) -> tuple[list[T], str]:
         if kind not in KINDS:
             return [], str(self.version)
         query = urlencode({"labelSelector": selector}) if selector else ""
         found = self._ask("GET", f"{self._path(kind)}?{query}")
-        return [self._typed(kind, item) for item in found["items"]], found["metadata"]["resourceVersion"]
+        return [read(item) for item in found["items"]], found["metadata"]["resourceVersion"]
 
     async def get(self, kind: str, namespace: str | None, name: str) -> Object:
         return self._ask("GET", self._path(kind, name))
