@@ -27,14 +27,17 @@ def decode(sequence: Sequence) -> None:
     sequence.generated.append(1)
 
 
-@pytest.mark.parametrize(("decoding", "in_prompts", "tokens"), [(0, 2, 4), (1, 1, 4), (1, 2, 4), (2, 1, 1), (3, 1, 1)])
-def test_prompts_get_a_whole_chunk_until_more_decode_than_wait_for_a_first_token(decoding, in_prompts, tokens) -> None:
+@pytest.mark.parametrize(
+    ("decoding", "in_prompts", "part"),
+    [(0, 2, 1), (1, 1, 1), (1, 2, 1), (2, 1, 1 / 2), (4, 3, 3 / 4), (4, 1, 1 / 4), (7, 1, 1 / 4)],
+)
+def test_a_chunk_is_as_much_smaller_as_prompts_are_fewer_than_those_that_decode(decoding, in_prompts, part) -> None:
     made = scheduler(decoding + in_prompts)
     for sequence in made.running[:decoding]:
         decode(sequence)
     shares = made.plan()
     assert [share.end - share.start for share in shares[:decoding]] == [1] * decoding
-    assert sum(share.end - share.start for share in shares[decoding:]) == tokens * PAGE
+    assert sum(share.end - share.start for share in shares[decoding:]) == part * CHUNK
 
 
 def test_prompts_share_a_chunk_oldest_first() -> None:

@@ -49,12 +49,15 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While more decode than wait for their first token, a chunk is a quarter of its size: the next token of each
-        that decodes waits for it. A small chunk takes longer for each of its tokens.
+        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter: the next token
+        of each that decodes waits for it, and a small chunk takes longer for each of its tokens.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
-        in_prompts = len(self.running) - len(decoding)
-        return [*decoding, *self._prompts(self._chunk // 4 if len(decoding) > in_prompts else self._chunk)]
+        return [*decoding, *self._prompts(self._budget(len(decoding), len(self.running) - len(decoding)))]
+
+    def _budget(self, decoding: int, in_prompts: int) -> int:
+        whole = self._chunk
+        return max(whole // 4, whole * in_prompts // decoding) if decoding > in_prompts else whole
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and its pages back; full ones can be found by the next."""
