@@ -49,8 +49,8 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter: the next token
-        of each that decodes waits for it, and a small chunk takes longer for each of its tokens.
+        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter: the next
+        token of each that decodes waits for it, and a small chunk takes longer for each of its tokens.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
         return [*decoding, *self._prompts(self._budget(len(decoding), len(self.running) - len(decoding)))]
