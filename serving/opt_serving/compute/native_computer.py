@@ -19,6 +19,10 @@ from opt_serving.kernels.build import best_level, processor_flags
 from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, Matrix, address
 from opt_serving.settings import PAGE
 
+_TOUCHED = 128 << 20
+"""Bytes of the cache of keys and values that are touched at the start: else the first prompts wait for the system to
+clear them, a third of the time of eight prompts of 32 tokens."""
+
 
 class NativeComputer:
     """See `Computer`."""
@@ -34,6 +38,7 @@ class NativeComputer:
         self._heads, self._whole = weights.heads, weights.group.size == 1
         size = (pages, weights.shape.layers, 2, weights.heads, PAGE * weights.shape.head_size)
         self._pool = untouched_zeros(math.prod(size), cache_dtype).view(size)
+        self._pool.view(-1)[: _TOUCHED // cache_dtype.itemsize].zero_()
         self._logits = torch.empty(0, weights.shape.vocabulary_size)
         self._c = self._structure()
 
