@@ -15,6 +15,8 @@ from opt_operator.core import names
 from opt_operator.core.nodes import NodeVerdict, judge_node
 
 NOTHING: set[str] = set()
+UNSAID = ("apiVersion", "kind")
+"""What an API server's watch says of an object and its list does not: nothing that is decided may depend on it."""
 
 
 class View(BaseModel):
@@ -293,7 +295,7 @@ class ResourceView(View):
 class Child(View):
     """Any other child: the whole document is kept, to compare it with what is wanted.
 
-    As text, which is a seventh of the size: five of each training are held and seldom looked at.
+    As text, with which a view is less than half as large: five of each training are held.
     """
 
     metadata: Meta

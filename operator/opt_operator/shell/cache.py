@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from opt_operator.core import names
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import (
+    UNSAID,
     Child,
     DeploymentView,
     JobView,
@@ -41,8 +42,8 @@ KINDS = ("OPTTraining", "OPTServe", "Pod", "Job", "Deployment", "LeaderWorkerSet
 OPTIONAL = ("Node", "LeaderWorkerSet")
 """Kinds that we may not see, or that the cluster may lack."""
 SELECTORS: Mapping[str, str] = {"OPTTraining": "", "OPTServe": "", "Node": ""}
-NOT_KEPT = frozenset({"apiVersion", "kind", "status"})
-"""Of children. An API server's watch names kinds and its list does not: what is decided must not depend on it."""
+NOT_KEPT = frozenset({*UNSAID, "status"})
+"""Parts of children."""
 KEPT_OF_METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences")
 Name = tuple[str, str]
 Heard = Callable[[str, Any], None]

@@ -10,7 +10,7 @@ from opt_operator.core.builders import pods
 from opt_operator.core.builders import surroundings as build
 from opt_operator.core.rules.places import COORDINATOR, Places
 from opt_operator.core.rules.verdict import Case
-from opt_operator.core.views import Child, PodView
+from opt_operator.core.views import UNSAID, Child, PodView
 
 
 def surroundings(case: Case, places: Places) -> tuple[Action, ...]:
@@ -47,7 +47,7 @@ def _missing(case: Case, wanted: list[tuple[Object, Concern]]) -> tuple[Action, 
 
 def is_as_wanted(found: Child | None, document: Object) -> bool:
     """Whether a child is there with all that is wanted; an API server's list does not say what kind its objects are."""
-    parts = {part: value for part, value in document.items() if part not in ("apiVersion", "kind")}
+    parts = {part: value for part, value in document.items() if part not in UNSAID}
     return found is not None and covers(found.document, parts)
 
 
