@@ -92,7 +92,7 @@ FAMILIES = {
             minutes=3,
             called={"cmd": "lws"},
             carry_from="sigs.k8s.io/lws",
-            carry=("config/crd/bases/leaderworkerset.x-k8s.io_*.yaml", "config/webhook/manifests.yaml"),
+            carry=("config/crd/bases/*.yaml", "config/webhook/manifests.yaml"),
         ),
         Family(name="kubeconform", packages=("github.com/yannh/kubeconform/cmd/kubeconform",), minutes=0.2),
     )

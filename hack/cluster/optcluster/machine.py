@@ -151,10 +151,12 @@ class Machine:
 
     def log_tail(self, service: str, lines: int = 15) -> str:
         """The last lines that a service wrote."""
+        return "\n".join(self.log(service).splitlines()[-lines:]) or f"({service} has written nothing)"
+
+    def log(self, service: str) -> str:
+        """All that a service wrote."""
         path = self.folder / "logs" / f"{service}.log"
-        if not path.exists():
-            return f"({service} has written nothing)"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+        return path.read_text(errors="replace") if path.exists() else ""
 
 
 # Machines started by this process, to be waited for when they end (a child that nobody waits for stays a zombie).

@@ -47,4 +47,4 @@ def _is_up(cluster: Cluster, server: S3Server) -> bool:
     """MinIO says it is ready before it is (a bucket made too early takes 60 s), and prints its address when it is."""
     if urlopen(f"{server.address}/minio/health/ready", timeout=2).status != 200:
         return False
-    return "API: " in cluster.hub.log_tail("minio")
+    return "API: " in cluster.hub.log("minio")
