@@ -24,9 +24,12 @@ NAMESPACE = "fleet"
 FLAGS = {
     # of a control plane that has a thousand nodes to look after: the defaults are for small ones
     "kube-controller-manager": (
-        "--kube-api-qps=400", "--kube-api-burst=800", "--node-monitor-grace-period=50s",
+        "--kube-api-qps=400",
+        "--kube-api-burst=800",
+        "--node-monitor-grace-period=50s",
         # a Service of 124 hosts is computed anew for each of them that changes: once a second is enough
-        "--endpoint-updates-batch-period=1s", "--endpointslice-updates-batch-period=1s",
+        "--endpoint-updates-batch-period=1s",
+        "--endpointslice-updates-batch-period=1s",
     ),
     "kube-scheduler": (),
 }
