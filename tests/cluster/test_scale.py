@@ -8,7 +8,7 @@ import pytest
 
 from optcluster import lifecycle, procs
 from optcluster.wait import wait_for
-from support.fleet import FLAGS, GROUP, Fleet, Size
+from support.fleet import FLAGS, GROUP, Fleet, Size, team
 from support.fleet_figures import lose_nodes
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]
@@ -68,6 +68,6 @@ def test_losing_sight_of_everything_restarts_nothing(fleet: Fleet):
 
 
 def test_the_record_of_a_large_gang_stays_small(fleet: Fleet):
-    path = "/api/v1/namespaces/fleet/configmaps/gang-0-why"
+    path = f"/api/v1/namespaces/{team(0)}/configmaps/gang-0-why"
     assert len(fleet.api.get(path)["data"]["decisions"]) < 256 * 1024
     assert Path(fleet.operators[0].log).stat().st_size > 0

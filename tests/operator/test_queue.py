@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from opt_operator.core.snapshot import Key
-from opt_operator.shell.queue import BEHIND_S, FIRST_S, WorkQueue
+from opt_operator.shell.queue import BEHIND_S, FIRST_S, PATIENCE_S, ROUTINE_S, WorkQueue
 
 pytestmark = pytest.mark.unit
-ONE, OTHER = Key("team", "one"), Key("team", "other")
+ONE, OTHER, THIRD = Key("team", "one"), Key("team", "other"), Key("team", "third")
 
 
 class Clock(WorkQueue):
@@ -69,5 +69,55 @@ def test_it_is_behind_when_the_first_has_waited_for_long() -> None:
         assert queue.behind
         await queue.take()
         assert not queue.behind, "the other came just now"
+
+    played(play)
+
+
+def test_what_has_changed_goes_before_what_is_only_due() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add_after(ONE, ROUTINE_S)
+        queue.add_after(OTHER, ROUTINE_S)
+        queue.now += ROUTINE_S
+        queue._promote()
+        queue.add(THIRD)
+        queue.add(OTHER)
+        assert [await queue.take() for _ in range(3)] == [THIRD, OTHER, ONE]
+
+    played(play)
+
+
+def test_a_look_that_was_put_off_for_a_moment_is_no_routine() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add_after(ONE, ROUTINE_S)
+        queue.add_after(OTHER, 0.0)
+        queue.now += ROUTINE_S
+        assert [await queue.take(), await queue.take()] == [OTHER, ONE]
+
+    played(play)
+
+
+def test_what_is_due_lets_others_pass_for_a_while_only() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add_after(ONE, ROUTINE_S)
+        queue.now += ROUTINE_S
+        queue._promote()
+        queue.now += PATIENCE_S + 1
+        queue.add(OTHER)
+        assert queue.behind
+        assert queue.measure() == PATIENCE_S + 1
+        assert await queue.take() == ONE
+
+    played(play)
+
+
+def test_a_key_that_is_due_while_it_is_at_work_is_taken_once_more() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add(ONE)
+        assert await queue.take() == ONE
+        queue.add_after(ONE, ROUTINE_S)
+        queue.now += ROUTINE_S
+        queue._promote()
+        queue.done(ONE)
+        assert await queue.take() == ONE
 
     played(play)

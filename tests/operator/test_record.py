@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from opt_operator.core.actions import Decision, Delete
+from opt_operator.core.actions import Apply, Decision, Delete
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.shell.kube import ApiFault
-from opt_operator.shell.record import KEPT
+from opt_operator.shell.record import KEPT, TOLD_ALONE, TOLD_NAMES, Record
 from support.opmodel.harness import KEY, Perturbation, Process, fresh
 from support.opmodel.scenarios import submit
 from support.opmodel.world import NS
@@ -135,5 +135,50 @@ def test_the_task_writes_soon_and_after_a_refusal_again(monkeypatch: pytest.Monk
                 break
         task.cancel()
         assert rules(process) == ["delete Pod pod-1: its node is lost"]
+
+    asyncio.run(play())
+
+
+def test_it_lets_other_work_pass() -> None:
+    async def play() -> None:
+        process, snapshot = await looking()
+        asked = 0
+
+        def busy() -> bool:
+            nonlocal asked
+            asked += 1
+            assert MAP not in process.world.api.objects
+            return asked < 3
+
+        api: Any = process.world.api
+        record = Record(api, process.cache, "operator-1", lambda: True, process.writes, busy)
+        task = asyncio.create_task(record.run())
+        record.keep(snapshot, deleted(1))
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if MAP in process.world.api.objects:
+                break
+        task.cancel()
+        assert asked == 3
+        assert rules(process) == ["delete Pod pod-1: its node is lost"]
+
+    asyncio.run(play())
+
+
+def test_what_is_done_to_many_is_one_line_and_to_few_a_line_each() -> None:
+    def applied(count: int) -> Decision:
+        named = [f"pod-{number}" for number in range(count)]
+        return Decision("run", tuple(Apply({"kind": "Pod", "metadata": {"name": one}}, "opt-role") for one in named))
+
+    async def play() -> None:
+        process, snapshot = await looking()
+        for count in (TOLD_ALONE, TOLD_NAMES + 3):
+            process.record.keep(snapshot, applied(count))
+        await process.record.flush()
+        few, many = (entry["done"] for entry in json.loads(process.world.api.objects[MAP]["data"]["decisions"]))
+        assert few == [f"apply Pod pod-{number} as opt-role" for number in range(TOLD_ALONE)]
+        (line,) = many
+        assert line.startswith("apply Pod pod-0 as opt-role; likewise pod-1, pod-2, ")
+        assert line.endswith(f", pod-{TOLD_NAMES} and 2 more")
 
     asyncio.run(play())

@@ -16,8 +16,8 @@ from opt_operator.core.builders.pods import COORDINATOR_PORT
 from opt_operator.core.snapshot import Key
 from opt_operator.shell.cache import Cache, view_of
 from opt_operator.shell.kube import Kube
-from opt_operator.shell.reach import no_machine
-from opt_operator.shell.reports import TELL_S, HttpCoordinators
+from opt_operator.shell.reach import no_machine, url
+from opt_operator.shell.reports import PER_SECOND, TELL_S, TURN_S, HttpCoordinators
 from support import addresses
 from support.addresses import answering, beside, until
 
@@ -147,3 +147,31 @@ def test_a_decision_does_not_wait_for_a_coordinator_that_does_not_answer() -> No
                 assert coordinators._telling, "the word may still arrive"
 
     asyncio.run(play())
+
+
+def test_no_more_are_asked_at_a_turn_than_its_share_and_those_first_that_wait_longest() -> None:
+    async def play() -> None:
+        share = round(PER_SECOND * TURN_S)
+        keys = [Key("team", f"run-{number}") for number in range(3 * share)]
+        cache = Cache(cast("Kube", None), (), lambda *_: None)
+        for number, key in enumerate(keys):
+            there = {"namespace": key.namespace}
+            labels = names.pod_labels(key.name, "coordinator", 1)
+            pod = {"metadata": {"name": names.coordinator_pod(key.name, 1), "labels": labels, **there},
+                   "status": {"phase": "Running", "podIP": f"127.0.41.{number}"}}  # fmt: skip
+            cache.stores["OPTTraining"].put(view_of("OPTTraining", {"metadata": {"name": key.name, **there}}))
+            cache.stores["Pod"].put(view_of("Pod", pod))
+        coordinators = HttpCoordinators(cache, lambda _: None)
+        turns = [[key for key, _ in coordinators._due()] for _ in range(4)]
+        assert [len(turn) for turn in turns] == [share, share, share, 0]
+        assert {key for turn in turns for key in turn} == set(keys)
+        coordinators._next |= {keys[0]: 0.2, keys[1]: 0.1}
+        coordinators.hurry(keys[2])
+        assert [key for key, _ in coordinators._due()] == [keys[2], keys[1], keys[0]]
+
+    asyncio.run(play())
+
+
+def test_an_address_of_either_family_is_asked() -> None:
+    assert str(url("10.1.2.3", 7070, "/status")) == "http://10.1.2.3:7070/status"
+    assert str(url("fd00::1", 7070, "/status")) == "http://[fd00::1]:7070/status"

@@ -21,6 +21,9 @@ from optcluster.wait import wait_for
 
 GROUP = "/apis/opt-operator.io/v1alpha1"
 NAMESPACE = "fleet"
+"""Of the operators' Lease."""
+TEAMS = 20
+"""Namespaces that the trainings are in. In one alone, Kubernetes looks through all Services and budgets at each pod."""
 FLAGS = {
     # of a control plane that has a thousand nodes to look after: the defaults are for small ones
     "kube-controller-manager": (
@@ -57,7 +60,12 @@ class Size:
         return self.gangs * self.hosts + (self.trainings - self.gangs) + self.trainings
 
 
-def training(name: str, hosts: int) -> Object:
+def team(number: int) -> str:
+    """The namespace of the gang or of the small training of that number."""
+    return f"team-{number % TEAMS}"
+
+
+def training(name: str, number: int, hosts: int) -> Object:
     """A training whose data set is there already."""
     s3 = {"endpoint": "http://store.example:9000", "bucket": "bucket", "credentialsSecret": "keys"}
     spec: dict[str, Any] = {
@@ -76,7 +84,7 @@ def training(name: str, hosts: int) -> Object:
         "until": "Training",
         "pods": {"resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi", "sharedMemory": "64Mi"}},
     }
-    metadata = {"name": name, "namespace": NAMESPACE}
+    metadata = {"name": name, "namespace": team(number)}
     return {"apiVersion": "opt-operator.io/v1alpha1", "kind": "OPTTraining", "metadata": metadata, "spec": spec}
 
 
@@ -142,7 +150,8 @@ class Fleet:
         """Definitions, nodes in pools that can be lost one at a time, and coordinators that answer."""
         for path in sorted((SOURCE_ROOT / "crds").glob("*.yaml")):
             self.api.apply_file(path)
-        self.api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+        for name in (NAMESPACE, *map(team, range(TEAMS))):
+            self.api.create("/api/v1/namespaces", {"metadata": {"name": name}})
         for pool in self.pools:
             pool.enable()
         with ThreadPoolExecutor(8) as threads:
@@ -179,15 +188,17 @@ class Fleet:
 
     def submit(self) -> None:
         """Every training, as fast as the API server takes them."""
-        wanted = [training(f"gang-{n}", self.size.hosts) for n in range(self.size.gangs)]
-        wanted += [training(f"small-{n}", 1) for n in range(self.size.trainings - self.size.gangs)]
+        wanted = [training(f"gang-{n}", n, self.size.hosts) for n in range(self.size.gangs)]
+        wanted += [training(f"small-{n}", n, 1) for n in range(self.size.trainings - self.size.gangs)]
         with ThreadPoolExecutor(4) as threads:
-            path = f"{GROUP}/namespaces/{NAMESPACE}/opttrainings"
-            list(threads.map(lambda one: self.api.create(path, one), wanted))
+            list(threads.map(self._create, wanted))
+
+    def _create(self, one: Object) -> None:
+        self.api.create(f"{GROUP}/namespaces/{one['metadata']['namespace']}/opttrainings", one)
 
     def phases(self) -> Counter[str]:
-        """How many trainings are in each phase."""
-        found = self.api.items(f"{GROUP}/opttrainings")
+        """How many trainings are in each phase, from the API server's memory: etcd has others to serve."""
+        found = self.api.items(f"{GROUP}/opttrainings", resourceVersion="0")
         return Counter((one.get("status") or {}).get("phase", "none") for one in found)
 
     def until_running(self, deadline_s: float = 900) -> None:

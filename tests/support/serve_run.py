@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from optcluster.api import Object
 from optcluster.wait import wait_for
@@ -111,7 +113,10 @@ class Serve:
 
 
 class Clients:
-    """Clients that ask without a pause, half of them for streams; each answer is judged."""
+    """Clients that ask without a pause, half of them for streams; each answer is judged.
+
+    A connection that does not come about is tried again twice, as OpenAI's client does: nothing was sent by then.
+    """
 
     def __init__(self, url: str, count: int = 3) -> None:
         self.count = count
@@ -137,9 +142,12 @@ class Clients:
 
     def _ask(self, stream: bool) -> None:
         body = {"prompt": [5, 6, 7], "max_tokens": 12, "ignore_eos": True, "temperature": 0, "stream": stream}
+        retry = Retry(total=None, connect=2, read=False, redirect=0, status=0, other=0, backoff_factor=0.5)
         while not self._stop.is_set():
             try:
-                answer = requests.post(f"{self._url}/v1/completions", json=body, timeout=(5, PATIENCE_S))
+                with requests.Session() as session:  # a new connection for each request
+                    session.mount("http://", HTTPAdapter(max_retries=retry))
+                    answer = session.post(f"{self._url}/v1/completions", json=body, timeout=(5, PATIENCE_S))
             except requests.RequestException as fault:
                 self.broken.append(repr(fault)[:300])
                 continue

@@ -78,7 +78,7 @@ class Operator:
             self.cache, self.coordinators, self.gateways, options.settings, lambda: datetime.now(UTC)
         )
         lease = self.lease
-        self.record = Record(kube, self.cache, identity, lease.valid)
+        self.record = Record(kube, self.cache, identity, lease.valid, busy=lambda: self.queue.behind)
         applier = Applier(
             kube, self.coordinators, writes, self.record, identity, lease.valid, lambda: lease.transitions,
             lease.superseded,

@@ -282,9 +282,9 @@ class Cache:
         owners = (owner_of("Pod", store.objects[name]) for name in store.by_node.get(node, ()))
         return {owner for owner in owners if owner is not None}
 
-    def trainings(self) -> set[Key]:
-        """Every training that there is."""
-        return {key for key, held in self.stores["OPTTraining"].by_owner.items() if held}
+    def resources(self, kind: str) -> set[Key]:
+        """Every training, or every served model, that there is."""
+        return {key for key, held in self.stores[kind].by_owner.items() if held}
 
     def of(self, kind: str, key: Key) -> tuple[Any, ...]:
         """A resource's objects of one kind."""

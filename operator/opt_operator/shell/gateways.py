@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import aiohttp
 from pydantic import ValidationError
+from yarl import URL
 
 from opt_operator.core.serving.builders.gateway import ADMIN_PORT
 from opt_operator.core.serving.views import GatewayReport
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import PodView
 from opt_operator.shell.cache import Cache
-from opt_operator.shell.reach import CONNECT_S, Missed, connector
+from opt_operator.shell.reach import CONNECT_S, Missed, open_session, url
 
 POLL_S, POLL_LIMIT_S = 1.0, 15.0
 STALE_S = 5.0
@@ -60,7 +61,7 @@ class HttpGateways:
     async def run(self) -> None:
         """Poll until cancelled."""
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT, connector=connector()) as session,
+            open_session(TIMEOUT) as session,
             asyncio.TaskGroup() as group,
         ):
             while True:
@@ -88,8 +89,7 @@ class HttpGateways:
 
     def _due(self) -> list[tuple[Key, PodView]]:
         now = self._now()
-        known = [(key, pod) for key in self._cache.owners() if key.kind == "OPTServe"
-                 for pod in gateways_of(self._cache, key)]  # fmt: skip
+        known = [(key, pod) for key in self._cache.resources("OPTServe") for pod in gateways_of(self._cache, key)]
         self._forget({pod.metadata.uid for _, pod in known})
         due = [
             (k, p) for k, p in known if p.metadata.uid not in self._busy and self._next.get(p.metadata.uid, 0) <= now
@@ -139,6 +139,5 @@ def gateways_of(cache: Cache, key: Key) -> list[PodView]:
     return [pod for pod in pods if pod.status.pod_ip and not pod.ended and pod.status.phase == "Running"]
 
 
-def _url(pod: PodView) -> str:
-    address = pod.status.pod_ip
-    return f"http://{f'[{address}]' if ':' in address else address}:{ADMIN_PORT}/status"
+def _url(pod: PodView) -> URL:
+    return url(pod.status.pod_ip, ADMIN_PORT, "/status")

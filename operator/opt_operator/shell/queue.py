@@ -1,4 +1,8 @@
-"""A queue of keys: each once, one at a time, again after a while, later and later if it fails."""
+"""A queue of keys: each once, one at a time, again after a while, later and later if it fails.
+
+It has two lanes. What has just changed goes first; a look that was only put off, because it is time for one, lets it
+pass: with a thousand trainings there are a hundred of these a second, and nodes are lost while they are made.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,10 @@ from opt_operator.shell.metrics import QUEUE_AGE, QUEUE_DEPTH
 
 FIRST_S, LONGEST_S = 0.2, 60.0
 BEHIND_S = 0.5
+ROUTINE_S = 5.0
+"""A look that was put off for at least so long is routine."""
+PATIENCE_S = 30.0
+"""So long a routine look lets others pass."""
 
 
 class WorkQueue:
@@ -20,9 +28,10 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._ready: dict[Key, float] = {}
+        self._routine: dict[Key, float] = {}
         self._busy: set[Key] = set()
         self._again: set[Key] = set()
-        self._later: list[tuple[float, int, Key]] = []
+        self._later: list[tuple[float, int, Key, bool]] = []
         self._due: dict[Key, float] = {}
         self._failures: defaultdict[Key, int] = defaultdict(int)
         self._numbers = itertools.count()
@@ -33,6 +42,7 @@ class WorkQueue:
         if key in self._busy:
             self._again.add(key)
         else:
+            self._routine.pop(key, None)
             self._ready.setdefault(key, self._now())
             self._changed.set()
 
@@ -42,16 +52,16 @@ class WorkQueue:
         if key in self._due and self._due[key] <= at:
             return
         self._due[key] = at
-        heapq.heappush(self._later, (at, next(self._numbers), key))
+        heapq.heappush(self._later, (at, next(self._numbers), key, wait_s >= ROUTINE_S))
         self._changed.set()
 
     async def take(self) -> Key:
         """The next key; call `done` or `failed` with it afterwards."""
         while True:
             self._promote()
-            if self._ready:
-                key = next(iter(self._ready))
-                del self._ready[key]
+            if lane := self._lane():
+                key = next(iter(lane))
+                del lane[key]
                 self._busy.add(key)
                 return key
             self._changed.clear()
@@ -76,15 +86,26 @@ class WorkQueue:
 
     def measure(self) -> float:
         """Update the metrics; seconds that the first of the queue has waited."""
-        age = self._now() - min(self._ready.values()) if self._ready else 0.0
-        QUEUE_DEPTH.set(len(self._ready))
+        age = self._waited_s()
+        QUEUE_DEPTH.set(len(self._ready) + len(self._routine))
         QUEUE_AGE.set(age)
         return age
 
     @property
     def behind(self) -> bool:
         """Whether the first of the queue has waited for long: there is more to do than gets done."""
-        return bool(self._ready) and self._now() - next(iter(self._ready.values())) > BEHIND_S
+        return self._waited_s() > BEHIND_S
+
+    def _lane(self) -> dict[Key, float]:
+        """From which the next key is taken; empty where there is none."""
+        impatient = self._routine and self._now() - next(iter(self._routine.values())) > PATIENCE_S
+        first, second = (self._routine, self._ready) if impatient else (self._ready, self._routine)
+        return first or second
+
+    def _waited_s(self) -> float:
+        """How long the first of both lanes has waited."""
+        firsts = [next(iter(lane.values())) for lane in (self._ready, self._routine) if lane]
+        return self._now() - min(firsts) if firsts else 0.0
 
     def _release(self, key: Key) -> None:
         self._busy.discard(key)
@@ -95,10 +116,14 @@ class WorkQueue:
     def _promote(self) -> None:
         now = self._now()
         while self._later and self._later[0][0] <= now:
-            at, _, key = heapq.heappop(self._later)
-            if self._due.get(key) == at:
-                del self._due[key]
+            at, _, key, routine = heapq.heappop(self._later)
+            if self._due.get(key) != at:
+                continue
+            del self._due[key]
+            if not routine or key in self._busy:
                 self.add(key)
+            elif key not in self._ready:
+                self._routine.setdefault(key, now)
 
     @staticmethod
     def _now() -> float:

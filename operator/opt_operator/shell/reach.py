@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from functools import lru_cache
 
 import aiohttp
+from yarl import URL
 
 UNREACHED = 2
 """So many tries in a row that found nothing at an address, and the machine behind it is taken for gone."""
@@ -46,9 +48,16 @@ class Missed:
         return min(RETRY_S * 2.0 ** min(self.tries - 1, 16), limit_s)
 
 
-def connector() -> aiohttp.TCPConnector:
-    """A connection for each request of a session: a kept one would not tell whether a machine is there."""
-    return aiohttp.TCPConnector(force_close=True)
+def open_session(timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+    """Asks pods, with a connection for each request: a kept one would not tell whether a machine is there."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    return aiohttp.ClientSession(timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@lru_cache(maxsize=8192)
+def url(address: str, port: int, path: str) -> URL:
+    """Of a pod; kept, since to take one apart costs as much as to ask."""
+    return URL.build(scheme="http", host=address, port=port, path=path)
 
 
 def no_machine(fault: Exception) -> bool:

@@ -8,8 +8,9 @@ are those of a decision that it had carried out and not yet recorded.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from opt_api.base import API_VERSION
 from opt_api.serving.status import OPTServeStatus
 from opt_api.training.status import OPTTrainingStatus
 from opt_operator.core import names
-from opt_operator.core.actions import Apply, Create, Decision, Delete, Event, Tell
+from opt_operator.core.actions import Action, Apply, Create, Decision, Delete, Event, Tell
 from opt_operator.core.serving.snapshot import ServeSnapshot
 from opt_operator.core.snapshot import Key, Snapshot
 from opt_operator.shell.cache import Cache
@@ -33,6 +34,10 @@ AGAIN_S = 0.2
 """Between two rounds: the cache must have seen the last write before the next of the same resource."""
 REFUSED_S = 2.0
 """After a round in which a write was refused."""
+LET_PASS_S = 30.0
+"""So long a round lets other work pass."""
+TOLD_ALONE, TOLD_NAMES = 8, 32
+"""Of actions of one kind: so many have a line each; of more, so many are named on one."""
 Entry = dict[str, Any]
 Seen = Snapshot | ServeSnapshot
 log = structlog.get_logger(__name__)
@@ -43,13 +48,15 @@ class Record:
 
     Args:
         may_write: Asked before each write; nothing is written without the lease.
+        busy: Whether there is more to do than gets done.
     """
 
     def __init__(
-        self, kube: Kube, cache: Cache, identity: str, may_write: Callable[[], bool], writes: Writes | None = None
-    ) -> None:
+        self, kube: Kube, cache: Cache, identity: str, may_write: Callable[[], bool], writes: Writes | None = None,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self._kube, self._cache, self._identity, self._may_write = kube, cache, identity, may_write
-        self._writes = writes or Writes(cache)
+        self._writes, self._busy = writes or Writes(cache), busy
         self._waiting: dict[Key, list[Entry]] = {}
         self._changed = asyncio.Event()
 
@@ -68,10 +75,18 @@ class Record:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            await self._let_pass()
             well = await self.flush()
             if self._waiting:
                 self._changed.set()
             await asyncio.sleep(AGAIN_S if well else REFUSED_S)
+
+    async def _let_pass(self) -> None:
+        """Until no other work waits."""
+        for _ in range(round(LET_PASS_S / AGAIN_S)):
+            if not self._busy():
+                return
+            await asyncio.sleep(AGAIN_S)
 
     async def flush(self) -> bool:
         """Write what can be written now: what follows a write that the cache has not seen waits, and what is refused.
@@ -135,7 +150,7 @@ def _entry(snapshot: Seen, decision: Decision, identity: str) -> Entry:
         "by": identity,
         "rule": decision.rule,
         "seen": list(decision.trace),
-        "done": [describe(action) for action in decision.actions],
+        "done": list(itertools.chain.from_iterable(_told(alike) for alike in _runs(decision.actions))),
         "phase": (decision.status or snapshot.status).phase,
         "podAttempt": _attempt(decision.status or snapshot.status),
     }
@@ -148,7 +163,36 @@ def _attempt(status: OPTTrainingStatus | OPTServeStatus) -> int:
     return status.gate.number if status.gate else 0
 
 
-def describe(action: Any) -> str:
+def _runs(actions: tuple[Action, ...]) -> Iterator[list[Action]]:
+    """Actions that do the same to objects of one kind, one after the other."""
+    return (list(alike) for _, alike in itertools.groupby(actions, lambda action: (type(action), *_what(action)[:2])))
+
+
+def _told(alike: list[Action]) -> list[str]:
+    """Each in words; many share a line, as a large gang would fill the record."""
+    if len(alike) <= TOLD_ALONE:
+        return [describe(action) for action in alike]
+    named = ", ".join(_what(action)[2] for action in alike[1 : TOLD_NAMES + 1])
+    more = "" if len(alike) <= TOLD_NAMES + 1 else f" and {len(alike) - TOLD_NAMES - 1} more"
+    return [f"{describe(alike[0])}; likewise {named}{more}"]
+
+
+def _what(action: Action) -> tuple[str, str, str]:
+    """To which kind of object it is done, as what, and that object's name."""
+    match action:
+        case Create(document):
+            return document["kind"], "", document["metadata"]["name"]
+        case Apply(document, concern):
+            return document["kind"], concern, document["metadata"]["name"]
+        case Delete(kind, name):
+            return kind, "", name
+        case Tell(path, body):
+            return "coordinator", path, str(body.get("host", ""))
+        case Event(reason):
+            return "event", reason, ""
+
+
+def describe(action: Action) -> str:
     """An action in words."""
     match action:
         case Create(document):
@@ -161,4 +205,3 @@ def describe(action: Any) -> str:
             return f"tell the coordinator {path} {dict(body)}"
         case Event(reason, message):
             return f"event {reason}: {message}"
-    return str(action)

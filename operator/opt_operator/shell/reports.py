@@ -11,18 +11,20 @@ from typing import Any, Protocol
 import aiohttp
 import structlog
 from pydantic import ValidationError
+from yarl import URL
 
 from opt_operator.core.builders.pods import COORDINATOR_PORT
 from opt_operator.core.rules.coordinators import STEPPING
 from opt_operator.core.snapshot import Key
 from opt_operator.core.views import CoordinatorReport, PodView
 from opt_operator.shell.cache import Cache
-from opt_operator.shell.reach import CONNECT_S, Missed, connector
+from opt_operator.shell.reach import CONNECT_S, Missed, open_session, url
 
 POLL_S = 0.5
+TURN_S = 0.1
 RETRY_LIMIT_S = 20.0
 PER_SECOND = 200
-"""Polls a second at most, however many trainings there are; one that is not well is asked at every turn."""
+"""Polls a second at most, however many trainings there are; one that is not well is due each `POLL_S`."""
 STALE_S, STALE_POLLS = 8.0, 3
 """A word is old after so long, or after so many turns where there are many trainings."""
 TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=CONNECT_S)
@@ -74,12 +76,11 @@ class HttpCoordinators:
     async def run(self) -> None:
         """Poll until cancelled."""
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT, connector=connector()) as session,
+            open_session(TIMEOUT) as self._session,
             asyncio.TaskGroup() as group,
         ):
-            self._session = session
             while True:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(TURN_S)
                 for key, pod in self._due():
                     self._busy.add(key)
                     group.create_task(self._poll(key, pod))
@@ -146,13 +147,16 @@ class HttpCoordinators:
             return False
 
     def _due(self) -> list[tuple[Key, PodView]]:
-        now, found, there = self._now(), [], self._cache.trainings()
+        """Who is asked now: those that have waited longest, no more than this turn's share."""
+        found: list[tuple[Key, PodView]] = []
+        now, there = self._now(), self._cache.resources("OPTTraining")
         for key in [key for key in self._next if key not in there]:
             for held in (self._next, self._heard, self._missed):
                 held.pop(key, None)
-        for key in there - self._busy:
-            if self._next.get(key, 0.0) > now:
-                continue
+        waiting = [(due, key) for key in there - self._busy if (due := self._next.get(key, 0.0)) <= now]
+        for _, key in sorted(waiting, key=lambda one: one[0]):
+            if len(found) >= PER_SECOND * TURN_S:
+                break
             pod = coordinator_of(self._cache, key)
             if pod is None or pod.ended or not pod.status.pod_ip:
                 self._heard.pop(key, None)
@@ -217,6 +221,5 @@ def coordinator_of(cache: Cache, key: Key) -> PodView | None:
     return max(pods, key=lambda pod: pod.metadata.attempt, default=None)
 
 
-def _url(pod: PodView, path: str) -> str:
-    address = pod.status.pod_ip
-    return f"http://{f'[{address}]' if ':' in address else address}:{COORDINATOR_PORT}{path}"
+def _url(pod: PodView, path: str) -> URL:
+    return url(pod.status.pod_ip, COORDINATOR_PORT, path)
