@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from opt_operator.core.snapshot import Key
-from opt_operator.shell.queue import BEHIND_S, FIRST_S, PATIENCE_S, ROUTINE_S, WorkQueue
+from opt_operator.shell.queue import AT_ONCE_S, BEHIND_S, FIRST_S, PATIENCE_S, ROUTINE_S, Lane, WorkQueue
 
 pytestmark = pytest.mark.unit
 ONE, OTHER, THIRD = Key("team", "one"), Key("team", "other"), Key("team", "third")
@@ -37,7 +37,7 @@ def test_a_key_is_taken_once_and_again_if_it_was_added_meanwhile() -> None:
         queue.add(OTHER)
         assert [await queue.take(), await queue.take()] == [ONE, OTHER]
         queue.add(ONE)
-        assert not queue._ready, "it is at work"
+        assert not queue._lane(), "it is at work"
         queue.done(ONE)
         assert await queue.take() == ONE
 
@@ -86,12 +86,29 @@ def test_what_has_changed_goes_before_what_is_only_due() -> None:
     played(play)
 
 
-def test_a_look_that_was_put_off_for_a_moment_is_no_routine() -> None:
+def test_a_look_that_was_put_off_for_a_moment_goes_on_with_what_was_begun() -> None:
     async def play(queue: Clock) -> None:
         queue.add_after(ONE, ROUTINE_S)
-        queue.add_after(OTHER, 0.0)
+        queue.add_after(OTHER, AT_ONCE_S)
         queue.now += ROUTINE_S
+        queue.add(THIRD)
+        assert [await queue.take() for _ in range(3)] == [OTHER, THIRD, ONE]
+
+    played(play)
+
+
+def test_who_is_in_two_lanes_keeps_the_better_one() -> None:
+    async def play(queue: Clock) -> None:
+        queue.add(ONE)
+        queue.add(OTHER)
+        queue.add(OTHER, Lane.FIRST)
+        queue.add(OTHER)
         assert [await queue.take(), await queue.take()] == [OTHER, ONE]
+        queue.add(ONE, Lane.FIRST)
+        queue.add(ONE)
+        queue.add(THIRD)
+        queue.done(ONE)
+        assert [await queue.take(), await queue.take()] == [ONE, THIRD]
 
     played(play)
 

@@ -142,7 +142,7 @@ class PodView(View):
         found = self.metadata.labels.get(names.SLOT, "")
         return int(found) if found.isdecimal() else -1
 
-    @property
+    @cached_property
     def role(self) -> str:
         """Role label."""
         return self.metadata.labels.get(names.ROLE, "")

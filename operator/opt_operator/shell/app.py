@@ -25,14 +25,11 @@ from opt_operator.shell.lease import Lease
 from opt_operator.shell.loop import Reconciler
 from opt_operator.shell.metrics import WATCH_SILENCE, serve
 from opt_operator.shell.quarantine import Quarantine
-from opt_operator.shell.queue import WorkQueue
+from opt_operator.shell.queue import Lane, WorkQueue
 from opt_operator.shell.record import Record
 from opt_operator.shell.reports import HttpCoordinators
 from opt_operator.shell.writes import Writes
 
-WORKERS = 4
-"""Looks at once. More do not get more done where the API server is the limit: each only takes longer
-(decision 174)."""
 DEAF_S = 3 * SILENCE_S
 """A watch that has been silent for so long has no future: liveness fails and the kubelet starts us again."""
 STARVED_S = 120.0
@@ -124,7 +121,7 @@ class Operator:
         for key in self.cache.owners():
             self.queue.add(key)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.reconciler.run(WORKERS))
+            group.create_task(self.reconciler.run())
             group.create_task(self.record.run())
             group.create_task(self._rediscover())
 
@@ -154,7 +151,7 @@ class Operator:
         elif kind == "Node":
             for owner in self.cache.on_node(item.metadata.name):
                 self.coordinators.hurry(owner)
-                self.queue.add(owner)
+                self.queue.add(owner, Lane.FIRST)
 
     def _followers(self, training: Any) -> list[Key]:
         """Served models whose source is this training."""

@@ -18,6 +18,7 @@ from opt_operator.shell.apply import Applier, NotLeadingError
 from opt_operator.shell.gather import Gatherer
 from opt_operator.shell.kube import ApiFault
 from opt_operator.shell.metrics import RECONCILE, show
+from opt_operator.shell.pace import MOST, Pace
 from opt_operator.shell.queue import WorkQueue
 from opt_operator.shell.serve_metrics import show_serve
 from opt_operator.shell.writes import Writes
@@ -36,19 +37,21 @@ class Reconciler:
         self._written: dict[Key, float] = {}
         self._refused: dict[Key, str] = {}
 
-    async def run(self, workers: int) -> None:
+    async def run(self) -> None:
         """Work until cancelled."""
+        pace = Pace()
         async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._work())
+            for number in range(MOST):
+                group.create_task(self._work(number, pace))
 
-    async def _work(self) -> None:
+    async def _work(self, number: int, pace: Pace) -> None:
         while True:
+            await pace.turn(number)
             key = await self._queue.take()
             began = time.perf_counter()
-            result = "ok"
+            result, wrote = "ok", True
             try:
-                await self.reconcile(key)
+                wrote = await self.reconcile(key)
             except ApiFault as fault:
                 result = "fault"
                 self._fault(key, fault)
@@ -61,13 +64,16 @@ class Reconciler:
                 self._queue.failed(key)
             else:
                 self._queue.done(key)
-            RECONCILE.labels(result).observe(time.perf_counter() - began)
+            took = time.perf_counter() - began
+            if wrote:
+                pace.took(took)
+            RECONCILE.labels(result).observe(took)
 
-    async def reconcile(self, key: Key) -> None:
-        """One look. Raises what the API server refuses."""
+    async def reconcile(self, key: Key) -> bool:
+        """One look; whether anything was written. Raises what the API server refuses."""
         if self._writes.unseen(key):
             self._queue.add_after(key, UNSEEN_S)
-            return
+            return False
         now = asyncio.get_running_loop().time()
         age = 0.0 if self._queue.behind else now - self._written.get(key, -1e9)  # numbers that grow let others pass
         snapshot = self._gatherer.snapshot(key, age, self._refused.get(key, ""))
@@ -80,8 +86,9 @@ class Reconciler:
             self._refused.pop(key, None)
         if snapshot.resource is None and not snapshot.pods:
             self._written.pop(key, None)
-            return
-        self._queue.add_after(key, decision.requeue_after)
+        else:
+            self._queue.add_after(key, decision.requeue_after)
+        return written or bool(decision.actions)
 
     def _fault(self, key: Key, fault: ApiFault) -> None:
         if fault.status in REFUSALS:

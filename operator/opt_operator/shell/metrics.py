@@ -15,6 +15,8 @@ RECONCILE = Histogram(
     "opt_operator_reconcile_seconds", "One look at one training, writes included.", ["result"], registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )  # fmt: skip
+AT_ONCE = Gauge("opt_operator_looks_at_once", "Looks that may be made at once; few where the API server is slow.",
+                registry=REGISTRY)  # fmt: skip
 QUEUE_DEPTH = Gauge("opt_operator_queue_depth", "Trainings that wait for a look.", registry=REGISTRY)
 QUEUE_AGE = Gauge("opt_operator_queue_age_seconds", "How long the first of them has waited.", registry=REGISTRY)
 WATCH_SILENCE = Gauge(

@@ -1,7 +1,8 @@
 """A queue of keys: each once, one at a time, again after a while, later and later if it fails.
 
-It has two lanes. What has just changed goes first; a look that was only put off, because it is time for one, lets it
-pass: with a thousand trainings there are a hundred of these a second, and nodes are lost while they are made.
+It has lanes. Lost nodes, and what goes on with something that was written down a moment ago, go first; then what has
+changed; then what is only due: with a thousand trainings there are a hundred of these looks a second, and nodes are
+lost while they are made. Nobody is passed for longer than `PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -11,40 +12,54 @@ import heapq
 import itertools
 import random
 from collections import defaultdict
+from enum import IntEnum
 
 from opt_operator.core.snapshot import Key
 from opt_operator.shell.metrics import QUEUE_AGE, QUEUE_DEPTH
 
 FIRST_S, LONGEST_S = 0.2, 60.0
 BEHIND_S = 0.5
+AT_ONCE_S = 0.1
+"""A look that is put off for no longer goes on with what the one before has begun."""
 ROUTINE_S = 5.0
-"""A look that was put off for at least so long is routine."""
+"""A look that is put off for at least so long is routine."""
 PATIENCE_S = 30.0
-"""So long a routine look lets others pass."""
+"""So long a key lets those of lanes before its own pass."""
+
+
+class Lane(IntEnum):
+    """Who goes before whom."""
+
+    FIRST = 0
+    CHANGED = 1
+    ROUTINE = 2
 
 
 class WorkQueue:
     """Keys to look at. One event loop uses it."""
 
     def __init__(self) -> None:
-        self._ready: dict[Key, float] = {}
-        self._routine: dict[Key, float] = {}
+        self._lanes: dict[Lane, dict[Key, float]] = {lane: {} for lane in Lane}
         self._busy: set[Key] = set()
-        self._again: set[Key] = set()
-        self._later: list[tuple[float, int, Key, bool]] = []
+        self._again: dict[Key, Lane] = {}
+        self._later: list[tuple[float, int, Key, Lane]] = []
         self._due: dict[Key, float] = {}
         self._failures: defaultdict[Key, int] = defaultdict(int)
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
 
-    def add(self, key: Key) -> None:
-        """Look at it as soon as possible."""
+    def add(self, key: Key, lane: Lane = Lane.CHANGED) -> None:
+        """Look at it as soon as its lane allows; it stays in the better one of two."""
         if key in self._busy:
-            self._again.add(key)
-        else:
-            self._routine.pop(key, None)
-            self._ready.setdefault(key, self._now())
-            self._changed.set()
+            self._again[key] = min(lane, self._again.get(key, lane))
+            return
+        there = next((held for held in Lane if key in self._lanes[held]), None)
+        if there is not None and there <= lane:
+            return
+        if there is not None:
+            del self._lanes[there][key]
+        self._lanes[lane][key] = self._now()
+        self._changed.set()
 
     def add_after(self, key: Key, wait_s: float) -> None:
         """Look at it then at the latest; an earlier date stands."""
@@ -52,7 +67,7 @@ class WorkQueue:
         if key in self._due and self._due[key] <= at:
             return
         self._due[key] = at
-        heapq.heappush(self._later, (at, next(self._numbers), key, wait_s >= ROUTINE_S))
+        heapq.heappush(self._later, (at, next(self._numbers), key, lane_of(wait_s)))
         self._changed.set()
 
     async def take(self) -> Key:
@@ -87,7 +102,7 @@ class WorkQueue:
     def measure(self) -> float:
         """Update the metrics; seconds that the first of the queue has waited."""
         age = self._waited_s()
-        QUEUE_DEPTH.set(len(self._ready) + len(self._routine))
+        QUEUE_DEPTH.set(sum(map(len, self._lanes.values())))
         QUEUE_AGE.set(age)
         return age
 
@@ -98,33 +113,36 @@ class WorkQueue:
 
     def _lane(self) -> dict[Key, float]:
         """From which the next key is taken; empty where there is none."""
-        impatient = self._routine and self._now() - next(iter(self._routine.values())) > PATIENCE_S
-        first, second = (self._routine, self._ready) if impatient else (self._ready, self._routine)
-        return first or second
+        filled = [keys for keys in self._lanes.values() if keys]
+        now = self._now()
+        impatient = (keys for keys in filled[1:] if now - next(iter(keys.values())) > PATIENCE_S)
+        return next(impatient, filled[0] if filled else {})
 
     def _waited_s(self) -> float:
-        """How long the first of both lanes has waited."""
-        firsts = [next(iter(lane.values())) for lane in (self._ready, self._routine) if lane]
+        """How long the first of all lanes has waited."""
+        firsts = [next(iter(keys.values())) for keys in self._lanes.values() if keys]
         return self._now() - min(firsts) if firsts else 0.0
 
     def _release(self, key: Key) -> None:
         self._busy.discard(key)
-        if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+        if (lane := self._again.pop(key, None)) is not None:
+            self.add(key, lane)
 
     def _promote(self) -> None:
         now = self._now()
         while self._later and self._later[0][0] <= now:
-            at, _, key, routine = heapq.heappop(self._later)
-            if self._due.get(key) != at:
-                continue
-            del self._due[key]
-            if not routine or key in self._busy:
-                self.add(key)
-            elif key not in self._ready:
-                self._routine.setdefault(key, now)
+            at, _, key, lane = heapq.heappop(self._later)
+            if self._due.get(key) == at:
+                del self._due[key]
+                self.add(key, lane)
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def lane_of(wait_s: float) -> Lane:
+    """Of a look that was put off for so long."""
+    if wait_s <= AT_ONCE_S:
+        return Lane.FIRST
+    return Lane.ROUTINE if wait_s >= ROUTINE_S else Lane.CHANGED
