@@ -34,7 +34,7 @@ def test_a_long_one_takes_a_part_away_and_those_beside_it_no_more() -> None:
             pace.took(QUICK_S / 2)
         for _ in range(3):
             pace.took(2 * QUICK_S)
-        assert pace.allowed == 10, "they were under way together"
+        assert pace.allowed == MOST // 2, "they were under way together"
 
     played(play)
 

@@ -1,7 +1,7 @@
 """How many looks are made at once: as many as the API server answers quickly.
 
 Additive increase, multiplicative decrease, as TCP has it (RFC 5681): while looks are quick one more is tried every so
-often, and one that took long takes a third of them away. Where the API server is the limit, more looks at once get no
+often, and one that took long takes half of them away. Where the API server is the limit, more looks at once get no
 more done; each only takes longer, and everybody else waits, too (decision 174).
 """
 
@@ -12,9 +12,9 @@ import asyncio
 from opt_operator.shell.metrics import AT_ONCE
 
 LEAST, BEGIN, MOST = 2, 4, 16
-QUICK_S = 0.4
+QUICK_S = 0.3
 """A look with writes that took longer says that there are too many."""
-CUT = 2 / 3
+CUT = 1 / 2
 
 
 class Pace:
