@@ -201,7 +201,7 @@ class Training:
 
     def node_of_a_worker(self, *but: str) -> str:
         """A node that a gang's host is on."""
-        found = self.coordinator()
+        found = wait_for(self.coordinator, 30, "a word of the coordinator", self.describe)
         assert found is not None
         at_work = {worker["host"] for worker in found["workers"]}
         nodes: list[str] = [pod["spec"]["nodeName"] for pod in self.pods() if pod["metadata"]["name"] in at_work]
