@@ -144,7 +144,7 @@ def test_workers_outlive_a_moment_without_the_lease(monkeypatch: pytest.MonkeyPa
         await process.start()
         may = False
         monkeypatch.setattr(process.loop._applier, "_may_write", lambda: may)
-        work = asyncio.create_task(process.loop.run(2))
+        work = asyncio.create_task(process.loop.run())
         process.loop._queue.add(KEY)
         await asyncio.sleep(0.05)
         assert "status" not in world.api.objects["OPTTraining", NS, "small"]

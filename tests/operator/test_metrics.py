@@ -86,7 +86,7 @@ async def looked(loop: Reconciler) -> None:
     loop._queue.measure()
     assert REGISTRY.get_sample_value("opt_operator_queue_depth") == 1
     assert REGISTRY.get_sample_value("opt_operator_queue_age_seconds") is not None
-    worker = asyncio.create_task(loop._work())
+    worker = asyncio.create_task(loop.run())
     for _ in range(500):
         if (REGISTRY.get_sample_value("opt_operator_reconcile_seconds_count", {"result": "ok"}) or 0) > count:
             break
@@ -95,3 +95,4 @@ async def looked(loop: Reconciler) -> None:
     assert (REGISTRY.get_sample_value("opt_operator_reconcile_seconds_count", {"result": "ok"}) or 0) > count
     loop._queue.measure()
     assert REGISTRY.get_sample_value("opt_operator_queue_depth") == 0
+    assert (REGISTRY.get_sample_value("opt_operator_looks_at_once") or 0) > 0

@@ -138,3 +138,18 @@ def test_a_key_that_is_due_while_it_is_at_work_is_taken_once_more() -> None:
         assert await queue.take() == ONE
 
     played(play)
+
+
+def test_who_waits_can_be_cancelled_at_the_moment_in_which_something_comes() -> None:
+    async def play() -> None:
+        queue = WorkQueue()
+        queue.add_after(ONE, 1000.0)
+        waiting = asyncio.create_task(queue.take())
+        await asyncio.sleep(0.01)
+        queue.add_after(OTHER, 500.0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting}, timeout=5)
+        assert waiting.cancelled()
+
+    asyncio.run(play())

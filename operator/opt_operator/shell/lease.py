@@ -50,7 +50,9 @@ class Lease:
         while True:
             began, wait = asyncio.get_running_loop().time(), RENEW_S if self.held.is_set() else RETRY_S
             try:
-                if await asyncio.wait_for(self._try(), TRY_S):
+                async with asyncio.timeout(TRY_S):
+                    ours = await self._try()
+                if ours:
                     self._until = began + DURATION_S - SAFETY_S
                     self.held.set()
                     LEADER.set(1)

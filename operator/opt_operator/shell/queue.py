@@ -81,8 +81,9 @@ class WorkQueue:
                 return key
             self._changed.clear()
             wait = self._later[0][0] - self._now() if self._later else None
-            try:
-                await asyncio.wait_for(self._changed.wait(), wait)
+            try:  # not wait_for: up to Python 3.11 it loses a cancellation that comes with the event
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 
