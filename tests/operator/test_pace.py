@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from opt_operator.shell.pace import BEGIN, LEAST, MOST, QUICK_S, Pace
 
 pytestmark = pytest.mark.unit
-
-
-def played(play: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(play())  # type: ignore[arg-type]
 
 
 def test_quick_looks_allow_more_up_to_a_limit() -> None:
@@ -24,7 +19,7 @@ def test_quick_looks_allow_more_up_to_a_limit() -> None:
             pace.took(QUICK_S / 2)
         assert pace.allowed == MOST
 
-    played(play)
+    asyncio.run(play())
 
 
 def test_a_long_one_takes_a_part_away_and_those_beside_it_no_more() -> None:
@@ -36,7 +31,7 @@ def test_a_long_one_takes_a_part_away_and_those_beside_it_no_more() -> None:
             pace.took(2 * QUICK_S)
         assert pace.allowed == MOST // 2, "they were under way together"
 
-    played(play)
+    asyncio.run(play())
 
 
 def test_it_never_comes_to_a_stand() -> None:
@@ -47,7 +42,7 @@ def test_it_never_comes_to_a_stand() -> None:
             pace.took(2 * QUICK_S)
         assert pace.allowed == LEAST
 
-    played(play)
+    asyncio.run(play())
 
 
 def test_a_worker_beyond_the_number_waits_until_there_are_more() -> None:
@@ -61,4 +56,4 @@ def test_a_worker_beyond_the_number_waits_until_there_are_more() -> None:
             pace.took(QUICK_S / 2)
         await asyncio.wait_for(waiting, 1)
 
-    played(play)
+    asyncio.run(play())
