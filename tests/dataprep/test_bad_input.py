@@ -324,6 +324,18 @@ def test_a_full_scratch_disk_leaves_an_error_and_no_commit(tmp_path):
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("stage", [[], ["--stage", "read"]], ids=["of a driver", "of a Job"])
+def test_a_worker_whose_plan_cannot_be_read_says_so_and_does_not_die(tmp_path, stage):
+    """As when the store was lost between a worker's start and its first task."""
+    (tmp_path / "store").mkdir()
+    command = [*worker(tmp_path / "store", "data/none/plan.json")[:-2], *stage]
+    done = subprocess.run(command, input="read 0\n", capture_output=True, text=True, check=False)
+    assert done.returncode == (EXIT_CODES["StoreUnavailable"] if stage else 0), done.stderr
+    assert "NotFound" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.integration
 def test_a_full_store_leaves_an_error_and_no_manifest(tmp_path):
     """A real file system of 3 MiB, in a mount namespace of its own."""
     path = written(tmp_path / "a.jsonl", as_jsonl(library_texts(150)))

@@ -28,6 +28,11 @@ def stored(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
+def first_tensor(file: Path) -> int:
+    """Where it begins in the file, in bytes."""
+    return 8 + int.from_bytes(file.read_bytes()[:8], "little")
+
+
 @pytest.mark.unit
 @SHAPES
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -39,6 +44,7 @@ def test_round_trip_is_bit_equal(shape: Architecture, dtype: torch.dtype, file_b
     weights = Weights.open(tmp_path / "theirs")
     write(tmp_path / "ours", weights.shape, weights.items(), tokenizer=tmp_path / "theirs", file_bytes=file_bytes)
     assert same(stored(tmp_path / "theirs"), stored(tmp_path / "ours"))
+    assert all(first_tensor(file) % 64 == 0 for file in (tmp_path / "ours").glob("*.safetensors"))
     assert (tmp_path / "ours" / "merges.txt").read_text() == "merges.txt"
     assert (len(list((tmp_path / "ours").glob("*.safetensors"))) > 1) == (file_bytes == 9000)
     back = OPTForCausalLM.from_pretrained(tmp_path / "ours")

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from opt_api.documents.exit_report import EXIT_CODES, ExitCause
@@ -54,20 +55,22 @@ def do(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
     return {"stage": stage, "index": index, "reused": reused, "facts": told}
 
 
-def _serve(preparation: Preparation) -> int:
+def _serve(load: Callable[[], Preparation]) -> int:
+    """Do what standard input says. A preparation that cannot be loaded is the answer to the first task."""
     give_memory_back()
+    loaded = cache(load)
     for line in sys.stdin:
         stage, index = line.split()
         try:
-            print(json.dumps(_answer(preparation, stage, int(index))), flush=True)
+            print(json.dumps(_answer(loaded, stage, int(index))), flush=True)
         except BrokenPipeError:
             return 1  # the driver is gone; what was done is committed
     return 0
 
 
-def _answer(preparation: Preparation, stage: str, index: int) -> dict[str, Any]:
+def _answer(loaded: Callable[[], Preparation], stage: str, index: int) -> dict[str, Any]:
     try:
-        return do(preparation, stage, index)
+        return do(loaded(), stage, index)
     except (DataprepError, StoreError) as fault:
         return {"error": type(fault).__name__, "message": str(fault)}
     except Exception as fault:  # noqa: BLE001 - whatever it is, the driver is told and stops
@@ -88,11 +91,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=int(os.environ.get("JOB_COMPLETION_INDEX", "0")))
     parser.add_argument("--completions", type=int, default=1)
     options = parser.parse_args(arguments)
-    preparation = load_preparation(open_store(options.store), options.plan)
+
+    def load() -> Preparation:
+        return load_preparation(open_store(options.store), options.plan)
+
     if options.stage is None:
-        return _serve(preparation)
+        return _serve(load)
     try:
-        for line in run_stage(preparation, options.stage, options.index, options.completions):
+        for line in run_stage(load(), options.stage, options.index, options.completions):
             print(json.dumps(line), flush=True)
     except (DataprepError, StoreError) as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr)

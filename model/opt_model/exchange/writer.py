@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from opt_model.exchange.names import shapes_of, to_hugging_face
 
 FILE_BYTES = 5 * 10**9
 """Largest file, as transformers writes by default."""
+_LINE = 64
+"""Bytes of a cache line."""
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """Passed through unchanged where they are there."""
 
@@ -46,7 +49,7 @@ def write(
     sizes: list[int] = []
     dtype = "float32"
     for number, group in enumerate(_groups(tensors, file_bytes)):
-        save_file(group, folder / _temporary(number), metadata={"format": "pt"})
+        save_file(group, folder / _temporary(number), metadata={"format": "pt", **_padding(group)})
         places |= dict.fromkeys(group, number)
         sizes.append(sum(tensor.nbytes for tensor in group.values()))
         dtype = str(next(iter(group.values())).dtype).removeprefix("torch.")
@@ -54,6 +57,21 @@ def write(
     written = _name_files(folder, places, sizes)
     written.append(_write_json(folder / "config.json", config_of(shape, dtype)))
     return written + _copy_tokenizer(folder, tokenizer)
+
+
+def _padding(group: dict[str, Tensor]) -> dict[str, str]:
+    """Metadata that makes the header end with a cache line, so that tensors which are mapped, not read, begin with one.
+
+    A header is eight bytes of length and compact JSON, padded to eight bytes (safetensors format specification).
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", "padding": ""}}
+    at = 0
+    for name in sorted(group):
+        kind = "BF16" if group[name].dtype == torch.bfloat16 else "F32"  # or another name of three letters
+        header[name] = {"dtype": kind, "shape": [*group[name].shape]}
+        header[name]["data_offsets"] = [at, at := at + group[name].nbytes]
+    size = len(json.dumps(header, separators=(",", ":")))
+    return {"padding": " " * (-(8 + size) % _LINE)}
 
 
 def _groups(tensors: Iterable[tuple[str, Tensor]], file_bytes: int) -> Iterator[dict[str, Tensor]]:

@@ -106,7 +106,6 @@ class Sequence:
     pages: list[int] = field(default_factory=list)
     prompt_out: list[TokenOut] = field(default_factory=list)
     finish: Finish | None = None
-    cancelled: bool = False
     started: float | None = None
     """When it got its slot."""
     first_token: float | None = None

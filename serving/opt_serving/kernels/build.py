@@ -26,7 +26,7 @@ _AVX512, _TILES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), {"
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "amx": (
         _AVX512 | {"avx512_vnni"} | _TILES,
-        ("-march=x86-64-v4", "-mavx512vnni", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+        ("-march=x86-64-v4", "-mavx512vnni", "-mprfchw", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
     ),
     "avx512-vnni": (_AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")),
     "avx512": (_AVX512, ("-march=x86-64-v4",)),

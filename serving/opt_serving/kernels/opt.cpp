@@ -130,7 +130,7 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
   starts.push_back(pass.count);
   const float scale = 1.f / std::sqrt(float(hs));
   parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {
-    static thread_local std::vector<float> held;
+    static thread_local Lines<float> held;
     for (int64_t head = from; head < to; head++)
       for (int64_t n = 0; n < pass.count; n++)
         store(cache(n, head), pass.position[n], k + n * width + head * hs, v + n * width + head * hs);
@@ -163,7 +163,7 @@ static void attention_of_kind(const Model &model, int64_t layer, const Pass &pas
 }
 
 struct Buffers {
-  std::vector<float> x, y, q, k, v, a, f;
+  Lines<float> x, y, q, k, v, a, f;
 };
 
 static void add(float *x, const float *y, int64_t count) {

@@ -5,10 +5,10 @@
 // Rows of x as the weights of a matrix are multiplied with.
 struct Inputs {
   const float *plain = nullptr;
-  std::vector<float> woven, scale;
-  std::vector<OpI8::X> rounded;
-  std::vector<uint16_t> narrowed;
-  std::vector<uint32_t> bundled;
+  Lines<float> woven, scale;
+  Lines<OpI8::X> rounded;
+  Lines<uint16_t> narrowed;
+  Lines<uint32_t> bundled;
 };
 
 static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &to) {

@@ -8,6 +8,7 @@
 #include "linear.h"
 
 constexpr int64_t TILE = 16, TILE_BYTES = 64, FEW = 4, STREAMS = 8;
+constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
 
 #if defined(__AMX_BF16__) && defined(__AMX_INT8__)
 
@@ -20,37 +21,85 @@ struct alignas(64) TileShapes {
   }
 };
 
-// The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16].
-static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t *to) {
-  alignas(64) int32_t row[TILE];
-  for (int64_t first = 0; first < m; first += TILE) {
-    for (int64_t j = 0; j < TILE; j++) row[j] = int32_t((std::min(first + j, m - 1) - first) * groups);
-    const __m512i at = _mm512_load_si512(row);
-    for (int64_t g = 0; g < groups; g++, to += TILE)
-      _mm512_storeu_si512(to, _mm512_i32gather_epi32(at, x + first * groups + g, 4));
+// Sixteen rows of sixteen 32-bit numbers, which `row(i)` gives, as sixteen columns.
+template <class F> static inline void columns_of(F row, __m512i *to) {
+  __m512i a[TILE], b[TILE];
+  for (int i = 0; i < TILE; i++) a[i] = row(i);
+  for (int i = 0; i < TILE; i += 2) {
+    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < TILE; i += 4)
+    for (int j = 0; j < 2; j++) {
+      a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + 2 + j]);
+      a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + 2 + j]);
+    }
+  for (int i = 0; i < TILE; i += 8)
+    for (int j = 0; j < 4; j++) {
+      b[i + j] = _mm512_shuffle_i32x4(a[i + j], a[i + 4 + j], 0x88);
+      b[i + 4 + j] = _mm512_shuffle_i32x4(a[i + j], a[i + 4 + j], 0xdd);
+    }
+  for (int j = 0; j < 8; j++) {
+    to[j] = _mm512_shuffle_i32x4(b[j], b[8 + j], 0x88);
+    to[8 + j] = _mm512_shuffle_i32x4(b[j], b[8 + j], 0xdd);
   }
 }
 
+// The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16]; groups are whole sixteens.
+static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t *to) {
+  __m512i columns[TILE];
+  for (int64_t first = 0; first < m; first += TILE)
+    for (int64_t g = 0; g < groups; g += TILE) {
+      columns_of([&](int i) { return _mm512_loadu_si512(x + std::min(first + i, m - 1) * groups + g); }, columns);
+      for (int64_t i = 0; i < TILE; i++, to += TILE) _mm512_storeu_si512(to, columns[i]);
+    }
+}
+
+// What a block of R x 16 rows of weights fetches of the next while it is multiplied, in a few streams straight through
+// memory, which it gives faster than rows side by side: `each` cache lines of every stream in a step. Where x is one part
+// it fetches all; several parts share, and line after line disturbs their products less.
+struct Ahead {
+  const char *from;
+  int64_t stream, each;  // bytes of a stream; lines
+  template <int R, bool ONE> inline void step(int64_t s) const {
+    constexpr int64_t ALL = R * TILE / STREAMS;
+    if (ONE)
+      for (int64_t j = 0; j < STREAMS; j++)
+        for (int64_t i = 0; i < ALL; i++) line(j, s * ALL + i);
+    else
+      for (int64_t i = s * each; i < (s + 1) * each; i++)
+        for (int64_t j = 0; j < STREAMS; j++) line(j, i);
+  }
+  inline void line(int64_t j, int64_t i) const { __builtin_prefetch(from + j * stream + i * TILE_BYTES, 0, 2); }
+};
+
+// Where `count` rows of outputs are written: their cache lines are fetched while it is multiplied.
+struct Behind {
+  float *y;
+  int64_t n, count;
+  template <int R> inline void step(int64_t s) const {
+    for (int64_t j = 2 * s; j < 2 * s + 2 && j < count; j++)
+      for (int r = 0; r < R; r++) __builtin_prefetch(y + j * n + r * TILE, 1, 3);
+  }
+};
+
 // R x 16 rows of weights with T x 16 rows of x over `steps` times 64 bytes; sums to `sums`, a tile after the other.
-template <int KIND, int R, int T>
-static inline void multiply(const char *w, int64_t stride, const char *x, int64_t steps, const char *ahead,
+template <int KIND, int R, int T, bool ONE>
+static inline void multiply(const char *w, int64_t stride, const char *x, int64_t steps, Ahead ahead, Behind behind,
                             int32_t *sums) {
 #define DOT(to, a, b)         \
   if (KIND == BF16)           \
     _tile_dpbf16ps(to, a, b); \
   else                        \
     _tile_dpbsud(to, a, b)
-  constexpr int64_t SHARE = R * TILE / STREAMS;  // of the rows that follow, and of a step's cache lines
   const char *x2 = x + steps * TILE * TILE_BYTES;
   _tile_zero(0);
   if (T > 1) _tile_zero(1);
   if (R > 1) _tile_zero(2);
   if (R > 1 && T > 1) _tile_zero(3);
   for (int64_t s = 0; s < steps; s++) {
-    if (ahead)  // in a few streams straight through memory, which it gives faster than rows side by side
-      for (int64_t stream = 0; stream < STREAMS; stream++)
-        for (int64_t i = 0; i < SHARE; i++)
-          __builtin_prefetch(ahead + SHARE * (stream * stride + s * TILE_BYTES) + i * TILE_BYTES, 0, 2);
+    ahead.step<R, ONE>(s);
+    behind.step<R>(s);
     _tile_loadd(4, w + s * TILE_BYTES, stride);
     if (R > 1) _tile_loadd(5, w + TILE * stride + s * TILE_BYTES, stride);
     _tile_loadd(6, x + s * TILE * TILE_BYTES, TILE_BYTES);
@@ -73,12 +122,9 @@ static inline void multiply(const char *w, int64_t stride, const char *x, int64_
   if (R > 1 && T > 1) _tile_stored(3, sums + 768, TILE_BYTES);
 }
 
-// Sixteen outputs of one row of x, from a column of a tile; the arithmetic of `finish` and `act`.
+// Sixteen outputs of one row of x, from its sums; the arithmetic of `finish` and `act`.
 template <int KIND>
-static inline void give(const Linear &l, int64_t row, const int32_t *column, float x_scale, float *y, bool relu) {
-  const __m512i every16th = _mm512_slli_epi32(
-      _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 4);
-  const __m512i sums = _mm512_i32gather_epi32(every16th, column, 4);
+static inline void give(const Linear &l, int64_t row, __m512i sums, float x_scale, float *y, bool relu) {
   vf f = (vf)sums;
   if (KIND == I8) {
     const vi whole = (vi)sums - load<vi>(l.shift + row);
@@ -89,38 +135,71 @@ static inline void give(const Linear &l, int64_t row, const int32_t *column, flo
   std::memcpy(y + row, &f, sizeof(f));
 }
 
-template <int KIND, int R, int T>
+// Outputs of the first `count` columns of a tile, each a row of x. To turn the whole tile takes as long as four of them.
+template <int KIND>
+static inline void give_all(const Linear &l, int64_t row, const int32_t *tile, int64_t count, const float *x_scale,
+                            float *y, bool relu) {
+  __m512i columns[TILE];
+  if (count > FEW) {
+    columns_of([&](int i) { return _mm512_load_si512(tile + i * TILE); }, columns);
+  } else {
+    const __m512i every16th = _mm512_slli_epi32(
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 4);
+    for (int64_t j = 0; j < count; j++) columns[j] = _mm512_i32gather_epi32(every16th, tile + j, 4);
+  }
+  for (int64_t j = 0; j < count; j++)
+    give<KIND>(l, row, columns[j], x_scale ? x_scale[j] : 0.f, y + j * l.n, relu);
+}
+
+template <int KIND, int R, int T, bool ONE>
 static void block_of(const Linear &l, int64_t row, int64_t first, int64_t m, const uint32_t *x, const float *xs,
-                     float *y, bool relu, bool fetch) {
+                     float *y, bool relu, Ahead ahead) {
   alignas(64) int32_t sums[4 * 256];
   const int64_t stride = l.k * (KIND == BF16 ? 2 : 1), steps = stride / TILE_BYTES;
   const char *w = static_cast<const char *>(l.weight) + row * stride;
   const char *at = reinterpret_cast<const char *>(x) + first * stride;
-  multiply<KIND, R, T>(w, stride, at, steps, fetch ? w + R * TILE * stride : nullptr, sums);
+  multiply<KIND, R, T, ONE>(w, stride, at, steps, ahead, {y + first * l.n + row, l.n, std::min(m - first, T * TILE)}, sums);
   for (int r = 0; r < R; r++)
-    for (int64_t j = first; j < std::min(m, first + T * TILE); j++) {
-      const int64_t t = (j - first) / TILE;
-      give<KIND>(l, row + r * TILE, sums + (2 * r + t) * 256 + (j - first) % TILE, xs ? xs[j] : 0.f, y + j * l.n, relu);
+    for (int64_t t = 0; t < T && first + t * TILE < m; t++) {
+      const int64_t j = first + t * TILE, count = std::min(m - j, TILE);
+      give_all<KIND>(l, row + r * TILE, sums + (2 * r + t) * 256, count, xs ? xs + j : nullptr, y + j * l.n, relu);
     }
 }
 
+// R x 16 rows of the weights with rows [begin, end) of x. The block stays in the cache for all of them; meanwhile the
+// first few fetch the next, each its part: all at once would hold up the first of them.
 template <int KIND, int R>
-static void rows_of(const Linear &l, int64_t row, int64_t m, const uint32_t *x, const float *xs, float *y, bool relu) {
-  for (int64_t first = 0; first < m; first += 2 * TILE)
-    m - first > TILE ? block_of<KIND, R, 2>(l, row, first, m, x, xs, y, relu, first == 0)
-                     : block_of<KIND, R, 1>(l, row, first, m, x, xs, y, relu, first == 0);
+static void rows_of(const Linear &l, int64_t row, int64_t begin, int64_t end, const uint32_t *x, const float *xs,
+                    float *y, bool relu) {
+  constexpr int64_t LINES = R * TILE / STREAMS;  // of a stream, for each step of a whole block
+  const int64_t stride = l.k * (KIND == BF16 ? 2 : 1), panels = (end - begin + 2 * TILE - 1) / (2 * TILE);
+  Ahead ahead{static_cast<const char *>(l.weight) + (row + R * TILE) * stride, LINES * stride,
+              (LINES + panels - 1) / panels};
+  if (panels == 1)
+    return end - begin > TILE ? block_of<KIND, R, 2, true>(l, row, begin, end, x, xs, y, relu, ahead)
+                              : block_of<KIND, R, 1, true>(l, row, begin, end, x, xs, y, relu, ahead);
+  for (int64_t first = begin, left = LINES; first < end; first += 2 * TILE) {
+    end - first > TILE ? block_of<KIND, R, 2, false>(l, row, first, end, x, xs, y, relu, ahead)
+                       : block_of<KIND, R, 1, false>(l, row, first, end, x, xs, y, relu, ahead);
+    ahead.from += ahead.each * stride;
+    left -= ahead.each;
+    if (left <= 0) ahead.each = 0;
+  }
 }
 
-// Rows [from, to) of the weights, whole tiles of them, with m rows of x. A block of weights stays in the cache for all
-// rows of x; the first of them fetch what follows.
+// Rows [from, to) of the weights, whole tiles of them, with m rows of x: as many at a time as the second cache holds.
 template <int KIND>
 static void tiled(const Linear &l, int64_t from, int64_t to, int64_t m, const uint32_t *x, const float *xs, float *y,
                   bool relu) {
   static const TileShapes shapes;
   _tile_loadconfig(&shapes);
-  int64_t row = from;
-  for (; row + 2 * TILE <= to; row += 2 * TILE) rows_of<KIND, 2>(l, row, m, x, xs, y, relu);
-  for (; row < to; row += TILE) rows_of<KIND, 1>(l, row, m, x, xs, y, relu);
+  const int64_t held = std::max<int64_t>(1, HELD / (2 * TILE * l.k * (KIND == BF16 ? 2 : 1))) * 2 * TILE;
+  for (int64_t begin = 0; begin < m; begin += held) {
+    const int64_t end = std::min(m, begin + held);
+    int64_t row = from;
+    for (; row + 2 * TILE <= to; row += 2 * TILE) rows_of<KIND, 2>(l, row, begin, end, x, xs, y, relu);
+    for (; row < to; row += TILE) rows_of<KIND, 1>(l, row, begin, end, x, xs, y, relu);
+  }
   _tile_release();
 }
 

@@ -68,6 +68,11 @@ class Job:
     inbox: Inbox
     sequences: Several[Sequence]
     _box: asyncio.Queue[Progress] = field(default_factory=asyncio.Queue)
+    _open: set[Sequence] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """All of them are waited for."""
+        self._open = set(self.sequences)
 
     def start(self) -> None:
         """Submit all of them.
@@ -84,20 +89,23 @@ class Job:
     async def news(self) -> AsyncGenerator[Progress]:
         """Everything until the last one has ended or was dropped; what has not ended by then is cancelled."""
         try:
-            open_ones = set(self.sequences)
-            while open_ones:
+            while self._open:
                 progress = await self._box.get()
+                if progress.sequence not in self._open:
+                    continue
                 if progress.finish:
-                    open_ones.discard(progress.sequence)
-                if not progress.sequence.cancelled:
-                    yield progress
+                    self._open.discard(progress.sequence)
+                yield progress
         finally:
             for sequence in self.sequences:
                 self.drop(sequence)
                 self.inbox.shut(sequence)
 
     def drop(self, sequence: Sequence) -> None:
-        """Cancel a sequence that nobody waits for any more; frees its slot with the next pass."""
-        if sequence.finish is None and not sequence.cancelled:
-            sequence.cancelled = True
+        """Wait for a sequence no more, and free its slot with the next pass.
+
+        The engine may be ahead of those who read: what it has brought already is not news of an answer that has ended.
+        """
+        self._open.discard(sequence)
+        if sequence.finish is None:
             self.engine.cancel(sequence)
