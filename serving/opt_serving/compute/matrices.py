@@ -10,6 +10,7 @@ from opt_api.architecture import Architecture
 from opt_model.exchange import Weights
 from opt_model.partition import divided_dimension
 from opt_serving.compute.group import Alone, Group, share_of
+from opt_serving.compute.room import Room
 from opt_serving.kernels.library import Matrix
 
 _ROWS = 8192
@@ -25,7 +26,7 @@ class LoadedWeights:
     def __init__(self, weights: Weights, dtype: torch.dtype, group: Group | None = None) -> None:
         self.shape: Architecture = weights.shape
         self.group: Group = group or Alone()
-        self._weights, self._dtype = weights, dtype
+        self._weights, self._dtype, self._room = weights, dtype, Room()
         self._check()
 
     @property
@@ -42,8 +43,11 @@ class LoadedWeights:
         added_up = divided_dimension(f"{name}.weight") == 1 and self.group.rank > 0
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places and not added_up else None
         if self._dtype == torch.int8:
-            return quantised(weight, bias)
-        return Matrix(weight.to(self._dtype).contiguous(), bias)
+            return quantised(weight, bias, self._room)
+        if weight.dtype == self._dtype and weight.is_contiguous():
+            return Matrix(weight, bias)
+        rows, columns = weight.shape
+        return Matrix(self._room.matrix(rows, columns, self._dtype).copy_(weight), bias)
 
     def positions(self) -> Matrix:
         """The table of positions, which is looked up and never multiplied with: int8 gains nothing there."""
@@ -68,10 +72,10 @@ class LoadedWeights:
                 raise ValueError(f"tensor_parallel: found {size}; the model's {count} {what} must be a multiple of it")
 
 
-def quantised(weight_NK: Tensor, bias: Tensor | None = None) -> Matrix:
+def quantised(weight_NK: Tensor, bias: Tensor | None = None, room: Room | None = None) -> Matrix:
     """int8 with one scale for each row, the largest number of the row being 127."""
     rows, width = weight_NK.shape
-    small_NK = torch.empty(rows, width, dtype=torch.int8)
+    small_NK = (room or Room()).matrix(rows, width, torch.int8)
     scale_N, shift_N = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
     for start in range(0, rows, _ROWS):
         part = slice(start, start + _ROWS)
