@@ -10,6 +10,8 @@
 
 #include "lanes.h"
 
+constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
+
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
 // One weight matrix [n, k]. I8 has a scale for each row, and 128 x the sum of each row.
@@ -172,23 +174,25 @@ static void columns(int64_t count, const Linear &l, int64_t from, int64_t to, co
 }
 
 // Rows [from, to) of the weights with m rows of x. What one tile can take is one part and reads the weights straight
-// through. More are several parts of even sizes: some rows of weights at a time stay in the second cache for all of
-// them, and the first two parts fetch a half each of the rows that follow.
+// through. More are several parts of even sizes, as many at a time as the second cache holds: some rows of weights at a
+// time stay there for all of them, and the first two parts fetch a half each of the rows that follow.
 template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
                     float *y, bool relu) {
   const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
   const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
   const int64_t chunk = parts == 1 ? to - from : 12 * dozens;
-  for (int64_t row = from; row < to; row += chunk) {
-    const int64_t end = std::min(to, row + chunk);
-    const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
-    for (int64_t part = 0; part < parts; part++) {
-      const int64_t j = m * part / parts, count = m * (part + 1) / parts - j;
-      const char *ahead = parts > 1 && part < 2 ? next + part * (end - row) * row_bytes / 2 : nullptr;
-      columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, ahead);
+  const int64_t held = std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X))));
+  for (int64_t first = 0; first < parts; first += held)
+    for (int64_t row = from; row < to; row += chunk) {
+      const int64_t end = std::min(to, row + chunk);
+      const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
+      for (int64_t part = first; part < std::min(parts, first + held); part++) {
+        const int64_t j = m * part / parts, count = m * (part + 1) / parts - j, fetch = part - first;
+        const char *ahead = parts > 1 && fetch < 2 ? next + fetch * (end - row) * row_bytes / 2 : nullptr;
+        columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, ahead);
+      }
     }
-  }
 }
 
 // Memory that begins with a cache line: sixteen numbers that lie in two of them are fetched twice, which for tiles takes

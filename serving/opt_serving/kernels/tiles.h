@@ -8,7 +8,6 @@
 #include "linear.h"
 
 constexpr int64_t TILE = 16, TILE_BYTES = 64, FEW = 4, STREAMS = 8;
-constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
 
 #if defined(__AMX_BF16__) && defined(__AMX_INT8__)
 
