@@ -42,6 +42,10 @@ template <class T> struct Cache {
   const int32_t *table;  // pages of this sequence
   T *keys(int64_t page) const { return pool + table[page] * page_stride + offset; }
   T *values(int64_t page) const { return keys(page) + head_size * PAGE; }
+  // What is read after the keys of a page, of `count` pages, and after its values. Pages lie far apart: a processor
+  // that reads one straight through does not know where the next begins.
+  const T *after_keys(int64_t page, int64_t count) const { return page + 1 < count ? keys(page + 1) : values(0); }
+  const T *after_values(int64_t page, int64_t count) const { return values(std::min(page + 1, count - 1)); }
 };
 
 template <class T> static void store(const Cache<T> &c, int64_t position, const float *k, const float *v) {
@@ -59,9 +63,11 @@ static void score(const Cache<T> &c, const float *const *q, int64_t length, floa
   constexpr int S = C == 1 ? PAGE / LANES : TOGETHER;
   for (int64_t at = 0; at < length; at += S * LANES) {
     const T *keys = c.keys(at / PAGE) + at % PAGE;
+    const T *next = c.after_keys(at / PAGE, (length + PAGE - 1) / PAGE) + at % PAGE;
     vf acc[C][S] = {};
     for (int64_t d = 0; d < c.head_size; d++)
       for (int s = 0; s < S; s++) {
+        if (s * LANES * sizeof(T) % 64 == 0) __builtin_prefetch(next + d * PAGE + s * LANES);
         vf kv = load_as_float(keys + d * PAGE + s * LANES);
         for (int i = 0; i < C; i++) acc[i][s] += kv * q[i][d];
       }
@@ -98,10 +104,11 @@ static void mix_lanes(const Cache<T> &c, const float *p, int64_t ldp, const floa
                       float *const *out) {
   vf acc[C][D] = {};
   for (int64_t page = 0; page * PAGE < length; page++) {
-    const T *values = c.values(page) + d;
+    const T *values = c.values(page) + d, *next = c.after_values(page, (length + PAGE - 1) / PAGE) + d;
     const int64_t count = std::min<int64_t>(PAGE, length - page * PAGE);
     for (int64_t t = 0; t < count; t++)
       for (int j = 0; j < D; j++) {
+        if (j * LANES * sizeof(T) % 64 == 0) __builtin_prefetch(next + t * c.head_size + j * LANES);
         vf v = load_as_float(values + t * c.head_size + j * LANES);
         for (int i = 0; i < C; i++) acc[i][j] += v * p[i * ldp + page * PAGE + t];
       }
