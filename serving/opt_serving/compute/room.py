@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -26,7 +24,7 @@ class Room:
 
     def matrix(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
         """Zeros [rows, columns], on the processor."""
-        size = math.prod((rows, columns, dtype.itemsize))
+        size = rows * columns * dtype.itemsize
         taken = -(-size // _LINE) * _LINE
         if taken > self._left.numel():
             self._left = untouched_zeros(max(taken, _CHUNK), torch.uint8)
