@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _CHUNK = 64 * 1024
@@ -216,6 +217,8 @@ class FaultProxy:
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
         self._rules: list[_Rule] = []
+        self._serving: set[asyncio.Task[None]] = set()
+        self._closed = False
         self.seen: list[Request] = []
         self.port = 0
 
@@ -243,10 +246,13 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client connection, request after request."""
-        ends = [writer]
+        ends, task = [writer], cast("asyncio.Task[None]", asyncio.current_task())
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
             ends.append(server_writer)
+            if self._closed:
+                return
+            self._serving.add(task)
             while await self._exchange(reader, writer, server_reader, server_writer):
                 pass
         except CutError as cut:
@@ -255,8 +261,20 @@ class FaultProxy:
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
+            self._serving.discard(task)
             for end in ends:
                 end.close()
+
+    async def close(self) -> None:
+        """End every connection, those too that the system has accepted and whose turn comes only now."""
+        self._closed = True
+        while True:
+            await asyncio.sleep(0.01)  # what is accepted becomes a task, and what was closed is gone, in the next turns
+            if not (others := asyncio.all_tasks() - {asyncio.current_task()}):
+                return
+            for task in self._serving:  # cancelled before it begins or while it connects, one would leave a socket open
+                task.cancel()
+            await asyncio.wait(others)
 
     async def _exchange(
         self,
@@ -298,12 +316,10 @@ def fault_proxy(upstream_port: int) -> Iterator[FaultProxy]:
         proxy.port = server.sockets[0].getsockname()[1]
         started.set()
         await stop.wait()
+        for listening in server.sockets:  # closed at once, it would leave a connection open that is being accepted
+            loop.remove_reader(listening)
+        await proxy.close()
         server.close()
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others)
-        await asyncio.sleep(0.01)  # what was closed is gone only after the loop's next turns
 
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
     thread.start()
