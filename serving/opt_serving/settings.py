@@ -24,7 +24,7 @@ class EngineSettings:
         max_sequence_length: Positions of a sequence; the model's when None.
         kv_cache_bytes: Room for keys and values, on a cpu of all ranks together; by default what `max_sequences` whole
             sequences need, at most a quarter of the memory that is free.
-        prefill_chunk_tokens: Tokens of prompts in one pass.
+        prefill_chunk_tokens: Tokens of prompts in one pass; fewer while others decode.
         kernels: Use the compiled kernels on a CPU; `auto` does where they are to be had.
     """
 
@@ -35,7 +35,7 @@ class EngineSettings:
     max_sequences: int = 64
     max_sequence_length: int | None = None
     kv_cache_bytes: int | None = None
-    prefill_chunk_tokens: int = 512
+    prefill_chunk_tokens: int = 2048
     kernels: Literal["auto", "yes", "no"] = "auto"
 
 

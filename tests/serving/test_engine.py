@@ -106,6 +106,32 @@ def tokens_of(sequence: Sequence, said: list[Progress]) -> list[tuple[int, float
     return [(p.token.id, p.token.logprob) for p in said if p.sequence is sequence and p.token is not None]
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_a_long_pass_gives_what_short_ones_give(folder, weights):
+    """To the last bit, though the kernels work it off in parts and queries share passes in other groups."""
+    asked, told = prompts(16, 150, 512), []
+    for chunk in (16, 64, 4096):
+        with engine_of(folder, weights=weights, prefill_chunk_tokens=chunk, max_sequences=16, kernels="yes") as engine:
+            sequences = [Sequence(p, Sampling(max_tokens=3, logprobs=2, prompt_logprobs=2)) for p in asked]
+            answers = run(engine, sequences)
+            assert chunk != 4096 or engine.passes < 6
+        told.append([(s.prompt_out, [p.token for p in answers if p.sequence is s]) for s in sequences])
+    assert told[0] == told[1] == told[2]
+
+
+def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
+    with engine_of(folder, kernels="yes", kv_cache_bytes=100 << 20) as engine:
+        computer = engine._computer
+        assert isinstance(computer, NativeComputer)
+        deadline = time.monotonic() + 20
+        while computer._touched < len(computer._pool) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not computer.prepare()
+        sequence = Sequence(prompts(1, 100, 512)[0], Sampling(max_tokens=2))
+        run(engine, [sequence])
+        assert len(sequence.generated) == 2
+
+
 def test_a_known_beginning_is_not_computed_again(folder):
     (prompt,) = prompts(1, 2, 512)
     prompt = prompt + list(range(10, 10 + 5 * PAGE))

@@ -6,7 +6,7 @@ import pytest
 
 from opt_serving.engine.pages import PagePool
 from opt_serving.engine.requests import Sampling, Sequence
-from opt_serving.engine.scheduler import Scheduler
+from opt_serving.engine.scheduler import PASS_S, Scheduler, Share
 from opt_serving.settings import PAGE
 
 pytestmark = pytest.mark.unit
@@ -38,6 +38,32 @@ def test_a_chunk_is_as_much_smaller_as_prompts_are_fewer_than_those_that_decode(
     shares = made.plan()
     assert [share.end - share.start for share in shares[:decoding]] == [1] * decoding
     assert sum(share.end - share.start for share in shares[decoding:]) == part * CHUNK
+
+
+@pytest.mark.parametrize(
+    ("token_s", "tokens"),
+    [(PASS_S / CHUNK / 2, CHUNK), (PASS_S / 100, 100), (PASS_S, 64)],
+    ids=["fast", "slow", "slower"],
+)
+def test_those_that_decode_wait_no_longer_than_stated_for_prompts(token_s: float, tokens: int) -> None:
+    made = scheduler(3)
+    decode(made.running[0])
+    made.took([Share(made.running[1], 0, CHUNK)], token_s * CHUNK)
+    assert sum(share.end - share.start for share in made.plan()[1:]) == tokens
+
+
+def test_prompts_alone_take_whole_chunks_however_slow_they_are() -> None:
+    made = scheduler(2)
+    made.took([Share(made.running[1], 0, CHUNK)], 1000.0)
+    assert [share.end - share.start for share in made.plan()] == [CHUNK]
+
+
+def test_a_pass_that_mostly_decodes_says_nothing_of_prompts() -> None:
+    made = scheduler(3)
+    decode(made.running[0])
+    made.took([Share(made.running[0], CHUNK, CHUNK + 1)] * 200 + [Share(made.running[1], 0, 100)], 1000.0)
+    made.took([Share(made.running[1], 0, 63)], 1000.0)
+    assert sum(share.end - share.start for share in made.plan()[1:]) == CHUNK
 
 
 def test_prompts_share_a_chunk_oldest_first() -> None:

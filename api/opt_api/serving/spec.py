@@ -61,7 +61,8 @@ class EngineSpec(Model):
     """The model's positions when absent."""
     kv_cache_bytes: LongCount | None = None
     """Room for keys and values; what the device has left when absent."""
-    prefill_chunk_tokens: Annotated[Count, Field(ge=16, le=65536)] = 512
+    prefill_chunk_tokens: Annotated[Count, Field(ge=16, le=65536)] = 2048
+    """Tokens of prompts in one pass, at most."""
 
     rules = (
         Rule(

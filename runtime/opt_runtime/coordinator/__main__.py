@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ from opt_store import open_store
 log = structlog.get_logger(__name__)
 REPLACED = 3
 """Exit code when another coordinator has taken over: do not start this one again."""
+LEFT = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as of a program that does not handle it: not the code of a complete training."""
 
 
 def keys_of(coordinator: Coordinator) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def main() -> int:
     if options.die_with_parent:
         die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in every thread: `_leave_when_told` waits for it
     began = time.monotonic()
     plan = Plan.from_bytes(options.plan.read_bytes())
     store = open_store(options.store)
@@ -53,8 +57,17 @@ def main() -> int:
     log.info("coordinating", coordinators=coordinator.state.coordinators, read_s=round(time.monotonic() - began, 2))
     server = Server(options.listen, routes_of(coordinator))
     server.start()
+    Thread(target=_leave_when_told, args=(coordinator,), name="leave", daemon=True).start()
     coordinator.run()
-    return REPLACED if coordinator.scribe.replaced.is_set() else 0
+    if coordinator.scribe.replaced.is_set():
+        return REPLACED
+    return LEFT if coordinator.left else 0
+
+
+def _leave_when_told(coordinator: Coordinator) -> None:
+    signal.sigwait({signal.SIGTERM})
+    log.info("leaving as told")
+    coordinator.leave()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Coordinator:
         self.course = TriggerCourse()
         self.orders: dict[str, Orders] = {}
         self.number = int(self._epoch * 1000)
-        self.stopping = False
+        self.stopping = self.left = False
         self._logbook = Logbook(store, settings.run)
         self.state, self._journal = remembered(store, settings.run)
         self.trajectory = self.state.trajectory
@@ -76,19 +76,25 @@ class Coordinator:
         return self._epoch + time.monotonic() - self._began
 
     def run(self) -> None:
-        """Decide until the training is complete, or until another coordinator has taken over."""
+        """Decide until the training is complete, another coordinator has taken over, or this one is told to leave."""
         threading.Thread(target=self._probe_all, name="probe", daemon=True).start()
         wait = 0.0
-        while not self.scribe.replaced.is_set():
+        while not self.scribe.replaced.is_set() and not self.left:
             with self.changed:
                 self.changed.wait_for(lambda: self._woken, wait)
                 self._woken = False
                 wait = self.turn()
             if self.state.phase == "completed":
+                time.sleep(FAREWELL_S)
                 break
-        time.sleep(FAREWELL_S)
         self.checkpoints.close()
         self.scribe.close()
+
+    def leave(self) -> None:
+        """End `run` soon, with all written that was decided; the gang goes on, for the next coordinator to adopt."""
+        with self.changed:
+            self.left = True
+            self.wake()
 
     def take(self, report: AgentReport) -> Orders:
         """A host's report; the answer is what it shall do."""

@@ -120,10 +120,15 @@ class LocalCluster:
         self._thread.start()
 
     def stop(self) -> None:
-        """End every process of the cluster and wait until it is gone."""
+        """End every process of the cluster and wait until it is gone; the coordinator first writes what it decided."""
         self._ended.set()
         self._thread.join()
         self.client.close()
+        coordinator = self.programs["coordinator"]
+        if coordinator.process and coordinator.exit_code() is None:
+            kill(coordinator.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                coordinator.process.wait(END_S)
         for program in self.programs.values():
             if program.exit_code() is None:
                 kill(program.pid, signal.SIGKILL)

@@ -54,5 +54,8 @@ class Computer(Protocol):
             ComputerLost: No later pass can succeed either.
         """
 
+    def prepare(self) -> bool:
+        """A few milliseconds of work that later passes then need not do; False where there is none left."""
+
     def close(self) -> None:
         """Let go of memory."""

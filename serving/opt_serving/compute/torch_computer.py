@@ -99,6 +99,10 @@ class TorchComputer:
         features_RE = self._model.features(tokens[None], positions[None], self._cache, rows)
         return head_of(self._model).logits(features_RE).cpu()
 
+    def prepare(self) -> bool:
+        """See `Computer.prepare`: nothing."""
+        return False
+
     def close(self) -> None:
         """See `Computer.close`."""
         del self._model, self._cache

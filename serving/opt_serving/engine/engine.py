@@ -156,6 +156,8 @@ class Engine:
     def _take_orders(self) -> bool:
         """Take what has come in; wait for it while there is nothing to do. False at the end."""
         while True:
+            while not self._deliver and self._orders.empty() and self._computer.prepare():
+                pass
             try:
                 order = self._orders.get(block=not self._deliver)
             except queue.Empty:
@@ -176,7 +178,9 @@ class Engine:
             time.sleep(0.001)  # all wait for pages or for each other
             return
         self._start(shares)
+        begun = time.monotonic()
         logits_RV = self._computer.run(_pass_of(shares, self._scheduler.tables_SP))
+        self._scheduler.took(shares, time.monotonic() - begun)
         self.passes += 1
         last = self._score_prompts(shares, logits_RV)
         for share in shares:

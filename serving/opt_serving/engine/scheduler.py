@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,11 @@ import numpy as np
 from opt_serving.engine.pages import PagePool, page_keys
 from opt_serving.engine.requests import Sequence
 from opt_serving.settings import PAGE
+
+PASS_S = 0.75
+"""Seconds that prompts may take in a pass while others decode."""
+_FEW = 64
+"""Tokens of prompts that go into a pass however slow they are; and so many that a pass tells how fast they are."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Scheduler:
         self.tables_SP = np.zeros((slots, -(-longest // PAGE)), np.int32)
         self._slots = list(range(slots - 1, -1, -1))
         self._chunk = chunk
+        self._token_s = 0.0
         self.looked_for = self.found = 0
         """Tokens of prompts that were looked for among the pages, and that were there."""
 
@@ -49,15 +55,24 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter: the next
-        token of each that decodes waits for it, and a small chunk takes longer for each of its tokens.
+        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter, and no more
+        than what `PASS_S` is enough for, as far as `took` knows: the next token of each that decodes waits for it.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
         return [*decoding, *self._prompts(self._budget(len(decoding), len(self.running) - len(decoding)))]
 
+    def took(self, shares: Iterable[Share], seconds: float) -> None:
+        """How long a pass took; of those that are mostly prompts, the last one tells what a token of a prompt costs."""
+        sizes = [share.end - share.start for share in shares]
+        if sum(size for size in sizes if size > 1) >= max(_FEW, sum(sizes) // 2):
+            self._token_s = seconds / sum(sizes)
+
     def _budget(self, decoding: int, in_prompts: int) -> int:
         whole = self._chunk
-        return max(whole // 4, whole * in_prompts // decoding) if decoding > in_prompts else whole
+        if not decoding:
+            return whole
+        budget = max(whole // 4, whole * in_prompts // decoding) if decoding > in_prompts else whole
+        return min(budget, max(_FEW, int(PASS_S / self._token_s))) if self._token_s else budget
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and its pages back; full ones can be found by the next."""

@@ -12,6 +12,12 @@
 
 constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
 
+// The size of parts of `count`, each at most `most` and all about the same, in whole `step`s: `most` is one, too.
+static inline int64_t even(int64_t count, int64_t most, int64_t step) {
+  const int64_t parts = (count + most - 1) / most;
+  return ((count + parts - 1) / parts + step - 1) / step * step;
+}
+
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
 // One weight matrix [n, k]. I8 has a scale for each row, and 128 x the sum of each row.
@@ -182,7 +188,7 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
   const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
   const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
   const int64_t chunk = parts == 1 ? to - from : 12 * dozens;
-  const int64_t held = std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X))));
+  const int64_t held = even(parts, std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X)))), 1);
   for (int64_t first = 0; first < parts; first += held)
     for (int64_t row = from; row < to; row += chunk) {
       const int64_t end = std::min(to, row + chunk);

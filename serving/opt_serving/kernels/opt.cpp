@@ -2,6 +2,7 @@
 // Tensors are float32 unless said; shapes as in opt_model.attention. Called through ctypes, which lets go of the GIL.
 #include <initializer_list>
 #include <memory>
+#include <type_traits>
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>
@@ -145,11 +146,15 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
           queries[i] = q + (first + i) * width + head * hs;
           outs[i] = out + (first + i) * width + head * hs;
         }
-        if (count == GROUP)
-          attend<T, GROUP>(cache(first, head), pass.position[first], queries, scale, outs, scores);
-        else
-          for (int64_t i = 0; i < count; i++)
-            attend<T, 1>(cache(first, head), pass.position[first + i], queries + i, scale, outs + i, scores);
+        int64_t i = 0;
+        auto by = [&](auto together) {
+          constexpr int C = decltype(together)::value;
+          for (; i + C <= count; i += C)
+            attend<T, C>(cache(first, head), pass.position[first + i], queries + i, scale, outs + i, scores);
+        };
+        by(std::integral_constant<int, GROUP>{});
+        by(std::integral_constant<int, GROUP / 2>{});
+        by(std::integral_constant<int, 1>{});
       }
   });
 }
@@ -199,6 +204,19 @@ static void embed(const Model &model, const Pass &pass, float *x, float *narrow_
     look_up(model.positions, pass.position[n] + model.position_offset, x + n * model.hidden, true);
 }
 
+// Tokens that go through all blocks together. Their numbers stay in the second cache from one product to the next; all
+// of a long pass at once would go to memory and back between any two, 2048 tokens a third slower for it.
+constexpr int64_t SLAB = 320;
+
+static Pass part_of(const Pass &pass, int64_t from, int64_t count) {
+  Pass part = pass;
+  part.count = count;
+  part.tokens += from;
+  part.position += from;
+  part.sequence += from;
+  return part;
+}
+
 extern "C" {
 // Bumped with every change of a structure or a call.
 int32_t opt_abi() { return 1; }
@@ -207,15 +225,21 @@ int32_t opt_page() { return PAGE; }
 // Put the numbers of `count` tokens through all blocks; logits [wanted, V] of the tokens that `rows` names.
 void opt_forward(const Model *model, const Pass *pass, int64_t wanted, const int64_t *rows, float *logits) {
   static thread_local Buffers b;
-  const int64_t n = pass->count, d = model->hidden, e = model->embed.k;
-  const int64_t f = std::max(model->blocks[0].fc1.n, e);
-  for (auto *v : {&b.x, &b.y, &b.q, &b.k, &b.v, &b.a}) scratch(*v, n * std::max(d, e));
-  scratch(b.f, n * f);
-  embed(*model, *pass, b.x.data(), b.f.data());
-  for (int64_t layer = 0; layer < model->layers; layer++) block(*model, layer, *pass, b);
+  static thread_local Lines<float> held;
+  const int64_t d = model->hidden, e = model->embed.k, f = std::max(model->blocks[0].fc1.n, e);
+  const int64_t size = even(pass->count, SLAB, 32);
+  for (auto *v : {&b.x, &b.y, &b.q, &b.k, &b.v, &b.a}) scratch(*v, size * std::max(d, e));
+  scratch(b.f, std::max(size * f, wanted * e));
+  float *y = scratch(held, wanted * d);
+  for (int64_t from = 0; from < pass->count; from += size) {
+    const Pass slab = part_of(*pass, from, std::min(size, pass->count - from));
+    embed(*model, slab, b.x.data(), b.f.data());
+    for (int64_t layer = 0; layer < model->layers; layer++) block(*model, layer, slab, b);
+    for (int64_t r = 0; r < wanted; r++)
+      if (from <= rows[r] && rows[r] < from + slab.count)
+        std::memcpy(y + r * d, b.x.data() + (rows[r] - from) * d, d * sizeof(float));
+  }
   if (!wanted) return;
-  for (int64_t r = 0; r < wanted; r++) std::memcpy(b.y.data() + r * d, b.x.data() + rows[r] * d, d * sizeof(float));
-  float *y = b.y.data();
   if (model->final_norm.weight) normalise(model->final_norm, wanted, d, y, y);
   if (model->has_projections) {
     linear(model->project_out, wanted, y, b.f.data(), false, model->threads);

@@ -186,13 +186,15 @@ static void rows_of(const Linear &l, int64_t row, int64_t begin, int64_t end, co
   }
 }
 
-// Rows [from, to) of the weights, whole tiles of them, with m rows of x: as many at a time as the second cache holds.
+// Rows [from, to) of the weights, whole tiles of them, with m rows of x: as many at a time as the second cache holds,
+// and no few left over at the end, for which all weights would be read once more.
 template <int KIND>
 static void tiled(const Linear &l, int64_t from, int64_t to, int64_t m, const uint32_t *x, const float *xs, float *y,
                   bool relu) {
   static const TileShapes shapes;
   _tile_loadconfig(&shapes);
-  const int64_t held = std::max<int64_t>(1, HELD / (2 * TILE * l.k * (KIND == BF16 ? 2 : 1))) * 2 * TILE;
+  const int64_t most = std::max<int64_t>(1, HELD / (2 * TILE * l.k * (KIND == BF16 ? 2 : 1))) * 2 * TILE;
+  const int64_t held = even(m, most, 2 * TILE);
   for (int64_t begin = 0; begin < m; begin += held) {
     const int64_t end = std::min(m, begin + held);
     int64_t row = from;

@@ -63,6 +63,10 @@ class ParallelComputer:
         except Exception as fault:
             raise ComputerLost(f"{self._ended() or 'a pass failed'}: {fault}") from fault
 
+    def prepare(self) -> bool:
+        """See `Computer.prepare`: nothing."""
+        return False
+
     def close(self) -> None:
         """See `Computer.close`."""
         _end(self._others)
