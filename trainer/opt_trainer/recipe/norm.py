@@ -10,8 +10,10 @@ from torch import Tensor
 from opt_trainer.parallelism.build import Part
 
 _ROW = 4096
-"""Numbers of a row: its squares are summed in float32, those of rows in float64. On a processor torch sums rows twice as
-fast as a whole tensor (22 and 11 GB/s of two cores), and so more exactly."""
+"""Numbers of a row: its squares are summed in float32, those of rows in float64.
+
+On a processor torch sums rows at twice the speed of a whole tensor (22 and 11 GB/s of two cores), and so more exactly.
+"""
 
 
 def square_share(parts: Sequence[Part], tensors: Sequence[Tensor]) -> Tensor:
