@@ -58,6 +58,18 @@ def test_a_row_does_not_depend_on_its_neighbours(level, width):
         assert torch.equal(together, library.linear(matrix, x, threads=2, level=level))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("count", [0, 127, 129, 257])
+def test_many_rows_are_multiplied_in_parts_and_the_same(level, count):
+    """As many as the second cache holds at a time: 128 rows of so many numbers in bfloat16, 64 in float32."""
+    torch.manual_seed(4)
+    x, weight = torch.randn(count, 3072), torch.randn(33, 3072)
+    for matrix in (Matrix(weight), Matrix(weight.bfloat16()), quantised(weight)):
+        together = library.linear(matrix, x, threads=1, level=level)
+        alone = [library.linear(matrix, x[i : i + 1], threads=1, level=level) for i in range(count)]
+        assert torch.equal(together, torch.cat(alone) if alone else torch.empty(0, 33))
+
+
 def test_rows_are_quantised_with_their_own_scale():
     weight = torch.tensor([[1.0, -2.0], [0.0, 0.0], [1e-3, 5e-4]])
     matrix = quantised(weight)

@@ -14,7 +14,7 @@ constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache
 
 // The size of parts of `count`, each at most `most` and all about the same, in whole `step`s: `most` is one, too.
 static inline int64_t even(int64_t count, int64_t most, int64_t step) {
-  const int64_t parts = (count + most - 1) / most;
+  const int64_t parts = std::max<int64_t>(1, (count + most - 1) / most);
   return ((count + parts - 1) / parts + step - 1) / step * step;
 }
 
