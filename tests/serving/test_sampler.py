@@ -23,6 +23,12 @@ def test_greedy_takes_the_likeliest():
     assert choose(LOGITS[None], [Sequence([2], Sampling())])[0].id == 1
 
 
+def test_of_equal_ones_the_first_is_taken_as_torch_does():
+    logits = torch.tensor([[0.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-torch.inf, -torch.inf, -1.0]])
+    assert [token.id for token in choose(logits, [Sequence([2], Sampling())] * 3)] == [1, 0, 2]
+    assert logits.argmax(-1).tolist() == [1, 0, 2]
+
+
 def test_rows_of_a_batch_do_not_mix():
     logits = torch.stack([LOGITS, LOGITS.flip(0), LOGITS])
     sequences = [Sequence([2], s) for s in (Sampling(), Sampling(), Sampling(temperature=1.0, top_k=1, seed=3))]
