@@ -5,7 +5,7 @@
 
 constexpr int PAGE = 32;
 constexpr int GROUP = LANES == 16 ? 8 : 4;  // queries of one sequence that share a pass over its keys and values
-constexpr int TOGETHER = 2;  // vectors of keys or values that a group is multiplied with at once: its sums fit 16 registers
+constexpr int TOGETHER = 2;  // vectors of keys or values that a group is multiplied with at once: its sums take half the registers
 static_assert(PAGE % (TOGETHER * LANES) == 0, "a page is whole steps");
 
 static inline vf load_as_float(const float *at) { return load<vf>(at); }

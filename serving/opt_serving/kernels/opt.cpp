@@ -205,7 +205,7 @@ static void embed(const Model &model, const Pass &pass, float *x, float *narrow_
 }
 
 // Tokens that go through all blocks together. Their numbers stay in the second cache from one product to the next; all
-// of a long pass at once would go to memory and back between any two, 2048 tokens a third slower for it.
+// of a long pass at once would go to memory and back between any two: 2048 tokens took two thirds longer so.
 constexpr int64_t SLAB = 320;
 
 static Pass part_of(const Pass &pass, int64_t from, int64_t count) {
