@@ -16,6 +16,7 @@ import structlog
 from opt_api.base import GROUP, VERSION
 from opt_operator.core import names
 from opt_operator.core.snapshot import Key, Settings
+from opt_operator.shell import garbage
 from opt_operator.shell.apply import Applier
 from opt_operator.shell.cache import KINDS, Cache, owner_of
 from opt_operator.shell.gateways import HttpGateways
@@ -96,6 +97,7 @@ class Operator:
                 ("lead", self._lead()),
                 ("kopf", self._kopf()),
                 ("measure", self._measure()),
+                ("garbage", garbage.run(lambda: self.queue.behind)),
                 *([("quarantine", self.quarantine.run())] if self._options.taint_nodes else []),
             )
         ]

@@ -1,9 +1,12 @@
-"""The API server, as the operator needs it: six calls. Kubernetes' own client does transport and identity."""
+"""The API server, as the operator needs it: six calls. Kubernetes' own client does transport and identity.
+
+Answers are read by pydantic's parser: twice as fast as the library's, and short strings that come again and again (the
+same labels, conditions and reasons on thousands of objects) are one object each.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +17,7 @@ import aiohttp
 import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from pydantic_core import from_json
 
 from opt_operator.core.serving.names import LEADER_WORKER_SETS
 from opt_operator.shell.metrics import WRITES
@@ -179,7 +183,7 @@ class AioKube:
             async for chunk in response.content.iter_any():
                 buffer += chunk
                 while (end := buffer.find(b"\n")) >= 0:
-                    event = json.loads(buffer[:end])
+                    event = from_json(buffer[:end])
                     del buffer[: end + 1]
                     yield event["type"], event["object"]
                 if len(buffer) > LINE_LIMIT:
@@ -255,7 +259,7 @@ class AioKube:
         try:
             response = await self._send(verb, path, query, body, content, timeout)
             async with response:
-                found: Object = json.loads(await response.read())
+                found: Object = from_json(await response.read())
                 return found
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise ApiFault(0, f"{verb} {path}: {fault!r}") from fault
@@ -287,7 +291,7 @@ async def _fault(verb: str, path: str, response: aiohttp.ClientResponse) -> ApiF
         text = await response.text()
     response.close()
     try:
-        message = json.loads(text)["message"]
+        message = from_json(text)["message"]
     except (ValueError, KeyError, TypeError):
         message = text[:500]
     after = response.headers.get("Retry-After", "0")

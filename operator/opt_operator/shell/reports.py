@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 import structlog
 from pydantic import ValidationError
+from pydantic_core import from_json
 from yarl import URL
 
 from opt_operator.core.builders.pods import COORDINATOR_PORT
@@ -173,7 +174,7 @@ class HttpCoordinators:
         try:
             assert self._session is not None
             async with self._session.get(_url(pod, "/status")) as answer:
-                report = CoordinatorReport.model_validate(json.loads(await answer.text()))
+                report = CoordinatorReport.model_validate(from_json(await answer.read()))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ValidationError) as fault:
             self._miss(key, pod, fault)
             return
