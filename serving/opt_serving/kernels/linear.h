@@ -122,20 +122,26 @@ __attribute__((noinline)) static typename Op::Sum rest(const typename Op::W *w, 
   return sum;
 }
 
-// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x. Meanwhile half as many bytes of what
-// comes later are fetched from `ahead` on.
+// Weights that come later, fetched meanwhile: in each step, or in each whose number has none of the bits of `skip`, half
+// as many bytes as are multiplied. Memory gives them at its own pace: all in a few parts would hold those up.
+struct Later {
+  const char *from;
+  int64_t every, skip;
+};
+
+// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x.
 template <class Op, int R, int M, bool AHEAD>
 static inline void tile(const Linear &l, int64_t row, int64_t part, const typename Op::X *x, const float *x_scale,
-                        float *y, bool relu, const char *ahead) {
+                        float *y, bool relu, Later later) {
   constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
   const int64_t k = l.k;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
   typename Op::Acc acc[M][R] = {};
   int64_t i = 0;
   for (; i + Op::STEP <= k; i += Op::STEP) {
-    if (AHEAD) {
-      for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(ahead + b, 0, 2);
-      ahead += FETCHED;
+    if (AHEAD && !(i & later.skip)) {
+      for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(later.from + b, 0, 2);
+      later.from += FETCHED;
     }
     for (int r = 0; r < R; r++) {
       const typename Op::Wv wv = Op::w(w + r * part * k + i);
@@ -159,29 +165,29 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, const typena
   }
 }
 
-// Rows [from, to) of the weights with M rows of x, and half as many bytes fetched from `ahead` on, if it is there.
+// Rows [from, to) of the weights with M rows of x.
 template <class Op, int M, bool AHEAD>
 __attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x,
-                                             const float *xs, float *y, bool relu, const char *ahead) {
+                                             const float *xs, float *y, bool relu, Later later) {
   constexpr int R = !WIDE && M > 3 ? 3 : 4;
-  const int64_t part = (to - from) / R, fetched = AHEAD ? R * l.k * sizeof(typename Op::W) / 2 : 0;
-  for (int64_t row = from; row < from + part; row++, ahead += fetched)
-    tile<Op, R, M, AHEAD>(l, row, part, x, xs, y, relu, ahead);
-  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, x, xs, y, relu, nullptr);
+  const int64_t part = (to - from) / R, fetched = AHEAD ? R * l.k * sizeof(typename Op::W) / 2 / later.every : 0;
+  for (int64_t row = from; row < from + part; row++, later.from += fetched)
+    tile<Op, R, M, AHEAD>(l, row, part, x, xs, y, relu, later);
+  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, x, xs, y, relu, {});
 }
 
 template <class Op, int M>
 static void columns(int64_t count, const Linear &l, int64_t from, int64_t to, const typename Op::X *x, const float *xs,
-                    float *y, bool relu, const char *ahead) {
+                    float *y, bool relu, Later later) {
   if constexpr (M > 1)
-    if (count < M) return columns<Op, M - 1>(count, l, from, to, x, xs, y, relu, ahead);
-  ahead ? column<Op, M, true>(l, from, to, x, xs, y, relu, ahead)
-        : column<Op, M, false>(l, from, to, x, xs, y, relu, nullptr);
+    if (count < M) return columns<Op, M - 1>(count, l, from, to, x, xs, y, relu, later);
+  later.from ? column<Op, M, true>(l, from, to, x, xs, y, relu, later)
+             : column<Op, M, false>(l, from, to, x, xs, y, relu, {});
 }
 
 // Rows [from, to) of the weights with m rows of x. What one tile can take is one part and reads the weights straight
 // through. More are several parts of even sizes, as many at a time as the second cache holds: some rows of weights at a
-// time stay there for all of them, and the first two parts fetch a half each of the rows that follow.
+// time stay there for all of them, and most parts fetch a share of the rows that follow.
 template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
                     float *y, bool relu) {
@@ -189,16 +195,20 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
   const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
   const int64_t chunk = parts == 1 ? to - from : 12 * dozens;
   const int64_t held = even(parts, std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X)))), 1);
-  for (int64_t first = 0; first < parts; first += held)
+  for (int64_t first = 0; first < parts; first += held) {
+    const int64_t last = std::min(parts, first + held);
+    int64_t every = 1;  // a power of two: two parts fetch all that follows if they do it in each step
+    while (4 * every <= last - first) every *= 2;
     for (int64_t row = from; row < to; row += chunk) {
-      const int64_t end = std::min(to, row + chunk);
+      const int64_t end = std::min(to, row + chunk), share = (end - row) * row_bytes / 2 / every;
       const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
-      for (int64_t part = first; part < std::min(parts, first + held); part++) {
-        const int64_t j = m * part / parts, count = m * (part + 1) / parts - j, fetch = part - first;
-        const char *ahead = parts > 1 && fetch < 2 ? next + fetch * (end - row) * row_bytes / 2 : nullptr;
-        columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, ahead);
+      for (int64_t part = first; part < last; part++) {
+        const int64_t j = m * part / parts, count = m * (part + 1) / parts - j, at = part - first;
+        const Later later{parts > 1 && at < 2 * every ? next + at * share : nullptr, every, (every - 1) * Op::STEP};
+        columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, later);
       }
     }
+  }
 }
 
 // Memory that begins with a cache line: sixteen numbers that lie in two of them are fetched twice, which for tiles takes
