@@ -12,6 +12,7 @@ import click
 
 from opt_cli.dataprep import FAILED
 from opt_cli.plan import BAD_INPUT
+from opt_cli.store_option import of_run
 
 if TYPE_CHECKING:
     from opt_store import Store
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", metavar="NAME")
 @click.option("--step", type=click.IntRange(1), required=True, help="Optimiser step, from 1.")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--dataset", help="URI of the data set's manifest; found by its digest if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from opt_cli.files import STDIN
-from opt_store import SCHEMES, Store, open_object
+from opt_store import SCHEMES, Store, StoreError, open_object
 
 
 def read(place: str) -> bytes:
@@ -32,20 +33,35 @@ def writing(place: str | None) -> Iterator[IO[str]]:
 
     Raises:
         OSError: The file cannot be written.
-        opt_store.StoreError: The object cannot be.
+        opt_store.StoreError: The object cannot be: said before the block where it is known then, and after it with the
+            name of a file that has all answers.
     """
     if place is None:
         yield sys.stdout
     elif place.startswith(SCHEMES):
-        store, key = _object(place)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "answers"
-            with path.open("w") as file:
-                yield file
-            store.upload(key, path)
+        with _for_a_store(*_object(place)) as file:
+            yield file
     else:
         with Path(place).open("w") as file:
             yield file
+
+
+@contextmanager
+def _for_a_store(store: Store, key: str) -> Iterator[IO[str]]:
+    store.check_access()
+    folder = Path(tempfile.mkdtemp(prefix="opt-answers-"))
+    path = folder / Path(key).name
+    try:
+        with path.open("w") as file:
+            yield file
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    try:
+        store.upload(key, path)
+    except StoreError as fault:
+        raise StoreError(f"{fault}; all answers are in {path}") from fault
+    shutil.rmtree(folder)
 
 
 def _object(place: str) -> tuple[Store, str]:

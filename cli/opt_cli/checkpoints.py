@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from opt_cli.dataprep import FAILED
+from opt_cli.store_option import of_run
 
 
 @click.command()
 @click.argument("name", metavar="NAME")
 @click.option("--verify", is_flag=True, help="Read every byte of each and check its digest.")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: the list of checkpoints.")
 @click.pass_context
 def checkpoints(ctx: click.Context, name: str, verify: bool, store: str | None, as_json: bool) -> None:

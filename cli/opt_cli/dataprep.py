@@ -10,15 +10,14 @@ import click
 
 from opt_api.problems import Problems
 from opt_cli.plan import BAD_INPUT, one_training
+from opt_cli.store_option import to_write
 
 FAILED = 1
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
-@click.option(
-    "--store", help="Where the data set is written: file:///folder or s3://bucket/prefix; ./runs/NAME if not given."
-)
+@to_write
 @click.option("--workers", type=click.IntRange(1, 4096), help="Worker processes; data.workers if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines, also on a terminal.")
 @click.pass_context

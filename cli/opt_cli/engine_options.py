@@ -6,31 +6,31 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from opt_cli.dataprep import FAILED
 from opt_cli.plan import BAD_INPUT
+from opt_cli.store_option import of_run
+from opt_serving.settings import EngineSettings
 
-if TYPE_CHECKING:
-    from opt_serving.settings import EngineSettings
-
+_DEFAULT = EngineSettings()
 _OPTIONS = (
-    click.option("--store", help="Store of the run; ./runs/NAME if not given."),
-    click.option("--weights", type=click.Choice(["float32", "bfloat16", "float16", "int8"]), default="float32",
+    of_run,
+    click.option("--weights", type=click.Choice(["float32", "bfloat16", "float16", "int8"]), default=_DEFAULT.weights,
                  show_default=True, help="Number format of the matrices."),
-    click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
+    click.option("--device", default=_DEFAULT.device, show_default=True, help="cpu, cuda or cuda:N."),
     click.option("--threads", type=click.IntRange(1, 1024), help="Threads that compute; all cores if not given."),
-    click.option("--tensor-parallel", type=click.IntRange(1, 64), default=1, show_default=True,
+    click.option("--tensor-parallel", type=click.IntRange(1, 64), default=_DEFAULT.tensor_parallel, show_default=True,
                  help="Processes (on accelerators, devices too) that each hold a share of every matrix."),
-    click.option("--max-sequences", type=click.IntRange(1, 4096), default=64, show_default=True,
+    click.option("--max-sequences", type=click.IntRange(1, 4096), default=_DEFAULT.max_sequences, show_default=True,
                  help="Sequences decoded together."),
     click.option("--max-length", type=click.IntRange(1, 131072), help="Tokens of a sequence; the model's positions."),
     click.option("--kv-cache-bytes", type=click.IntRange(1), help="Room for keys and values."),
-    click.option("--prefill-chunk", type=click.IntRange(16, 65536), default=512, show_default=True,
-                 help="Tokens of prompts in one pass."),
-    click.option("--kernels", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True,
+    click.option("--prefill-chunk", type=click.IntRange(16, 65536), default=_DEFAULT.prefill_chunk_tokens,
+                 show_default=True, help="Tokens of prompts in one pass, at most."),
+    click.option("--kernels", type=click.Choice(["auto", "yes", "no"]), default=_DEFAULT.kernels, show_default=True,
                  help="Compiled kernels on a cpu."),
 )  # fmt: skip
 
@@ -60,8 +60,6 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _settings(given: dict[str, Any]) -> EngineSettings:
-    from opt_serving.settings import EngineSettings
-
     return EngineSettings(
         weights=given["weights"], device=given["device"], threads=given["threads"] or len(os.sched_getaffinity(0)),
         tensor_parallel=given["tensor_parallel"], max_sequences=given["max_sequences"],

@@ -12,6 +12,7 @@ import click
 
 from opt_cli.dataprep import FAILED
 from opt_cli.plan import BAD_INPUT
+from opt_cli.store_option import of_run
 
 if TYPE_CHECKING:
     from opt_store import Store
@@ -24,7 +25,7 @@ DTYPES = ("float32", "float16", "bfloat16")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--step", type=click.IntRange(1), help="Checkpoint of this step; the newest good one if not given.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="Number format of the weights; as saved if not given.")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--dataset", help="URI of the data set's manifest, for the tokenizer; found by its digest if not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: step, files, bytes.")
 @click.pass_context

@@ -8,11 +8,12 @@ import click
 
 from opt_api.documents.logbook import LogbookEntry
 from opt_cli.dataprep import FAILED
+from opt_cli.store_option import of_run
 
 
 @click.command()
 @click.argument("name", metavar="NAME")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: the list of entries.")
 @click.pass_context
 def logbook(ctx: click.Context, name: str, store: str | None, as_json: bool) -> None:

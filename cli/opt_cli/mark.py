@@ -10,6 +10,7 @@ import click
 
 from opt_cli.dataprep import FAILED
 from opt_cli.plan import BAD_INPUT
+from opt_cli.store_option import of_run
 
 if TYPE_CHECKING:
     from opt_store import Store
@@ -24,7 +25,7 @@ MARKS: dict[str, Mark] = {"pinned": "Pinned", "known-good": "KnownGood", "poison
 @click.argument("mark", metavar="MARK", type=click.Choice(list(MARKS)))
 @click.option("--remove", is_flag=True, help="Take the mark away.")
 @click.option("--reason", default="", help="Why; it is kept in the mark.")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.pass_context
 def mark(ctx: click.Context, name: str, step: int, mark: str, remove: bool, reason: str, store: str | None) -> None:
     """Mark the newest checkpoint of STEP of the run NAME: pinned, known-good or poisoned.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from opt_cli.dataprep import FAILED
+from opt_cli.store_option import of_run
 
 if TYPE_CHECKING:
     from opt_store import Store
@@ -20,7 +21,7 @@ KEY = "report.html"
 
 @click.command()
 @click.argument("name", metavar="NAME")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--output", type=click.Path(dir_okay=False), help="File to write; beside the run in its store if absent.")
 @click.option("--prompt", "prompts", multiple=True, help="Text to have continued; may be given several times.")
 @click.pass_context

@@ -13,6 +13,7 @@ import click
 from opt_api.problems import Problems
 from opt_cli.dataprep import FAILED, local_store
 from opt_cli.plan import BAD_INPUT, one_training
+from opt_cli.store_option import to_write
 
 if TYPE_CHECKING:
     from opt_store import Store
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE")
 @click.option("--hosts", type=click.IntRange(1, 64), help="Hosts of the gang; parallelism.hosts if not given.")
 @click.option("--spares", type=click.IntRange(0, 64), help="Hosts held ready; resilience.spares if not given.")
-@click.option("--store", help="file:///folder or s3://bucket/prefix; ./runs/NAME if not given.")
+@to_write
 @click.option("--fault", "faults", multiple=True, help='Such as "kill rank 1 at step 50"; may be given several times.')
 @click.option("--fault-file", type=click.Path(dir_okay=False), help="YAML or JSON FaultPlan; see docs/recovery.md.")
 @click.option("--check-hosts", is_flag=True, help="Burn hosts in before they may train, as in a cluster.")

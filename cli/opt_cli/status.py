@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from opt_cli.dataprep import FAILED
+from opt_cli.store_option import of_run
 
 
 @click.command()
 @click.argument("name", metavar="NAME")
-@click.option("--store", help="Store of the run; ./runs/NAME if not given.")
+@of_run
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
 def status(ctx: click.Context, name: str, store: str | None, as_json: bool) -> None:

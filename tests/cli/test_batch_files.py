@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from opt_cli.batch_files import read, writing
-from opt_store import NotFound, open_store
+from opt_store import NotFound, StoreError, open_store
 
 pytestmark = pytest.mark.unit
 
@@ -42,6 +43,29 @@ def test_answers_appear_in_a_store_when_all_are_there(tmp_path: Path, root: str)
     with pytest.raises(RuntimeError, match="a model broke"):
         half_written(f"{root}/out/broken.jsonl")
     assert [info.key for info in store.list("out/")] == ["out/answers.jsonl"]
+
+
+def test_a_store_that_cannot_be_used_is_found_before_anything_is_answered(root: str) -> None:
+    answered = False
+    with pytest.raises(StoreError, match="does not exist"), writing(f"{root}/none/answers.jsonl"):
+        answered = True
+    assert not answered
+
+
+def test_answers_that_a_store_does_not_take_are_kept(tmp_path: Path, root: str) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StoreError) as told:
+        written_in_vain(f"{root}/out/answers.jsonl", tmp_path / "out" / "answers.jsonl")
+    kept = Path(str(told.value).rpartition("all answers are in ")[2])
+    assert kept.read_text() == "a\n"
+    shutil.rmtree(kept.parent)
+
+
+def written_in_vain(place: str, path: Path) -> None:
+    with writing(place) as file:
+        file.write("a\n")
+        path.mkdir()
+        (path / "in the way").touch()
 
 
 def half_written(place: str) -> None:

@@ -124,7 +124,7 @@ def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
         computer = engine._computer
         assert isinstance(computer, NativeComputer)
         deadline = time.monotonic() + 20
-        while computer._touched < len(computer._pool) and time.monotonic() < deadline:
+        while (computer._touched < len(computer._pool) or computer._moving) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not computer.prepare()
         sequence = Sequence(prompts(1, 100, 512)[0], Sampling(max_tokens=2))

@@ -45,7 +45,7 @@ class LoadedWeights:
         if self._dtype == torch.int8:
             return quantised(weight, bias, self._room)
         if weight.dtype == self._dtype and weight.is_contiguous():
-            return Matrix(weight, bias)
+            return Matrix(weight, bias, mapped=True)
         rows, columns = weight.shape
         return Matrix(self._room.matrix(rows, columns, self._dtype).copy_(weight), bias)
 

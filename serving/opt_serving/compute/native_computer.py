@@ -13,6 +13,7 @@ from opt_model.block import Block
 from opt_model.zeros import touch, untouched_zeros
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.model import build, head_of, matrix_of
+from opt_serving.compute.moving import Moving
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
 from opt_serving.kernels.build import best_level, processor_flags
@@ -42,6 +43,7 @@ class NativeComputer:
         self._pool = untouched_zeros(math.prod(size), cache_dtype).view(size)
         self._touched = self._used = 0
         self._logits = torch.empty(0, weights.shape.vocabulary_size)
+        self._moving = Moving(self._model.modules())
         self._c = self._structure()
 
     @torch.inference_mode()
@@ -60,17 +62,19 @@ class NativeComputer:
         return self._run_whole(work, laid_out) if self._whole else self._run_share(work, laid_out)
 
     def prepare(self) -> bool:
-        """See `Computer.prepare`: touches pages, in the order in which the engine takes them."""
+        """See `Computer.prepare`: touches pages, in the order in which the engine takes them; then moves weights."""
         size = self._pool[0].nbytes
         first, last = self._touched, min(len(self._pool), self._used + -(-_AHEAD // size))
         if first < last:
             self._touched = min(last, first + max(1, _PIECE // size))
             touch(self._pool[first : self._touched])
-        return self._touched < last
+        elif self._moving and self._moving.step():
+            self._c = self._structure()
+        return self._touched < last or len(self._moving) > 0
 
     def close(self) -> None:
         """See `Computer.close`."""
-        del self._model, self._pool
+        del self._model, self._pool, self._moving
 
     def _run_whole(self, work: Pass, laid_out: CPass) -> Tensor:
         wanted = len(work.rows_R)

@@ -79,6 +79,8 @@ class Matrix:
     scale: Tensor | None = None
     shift: Tensor | None = None
     """int8: 128 x the sum of each row, int32; takes back what makes the inputs unsigned."""
+    mapped: bool = False
+    """It lies in a file."""
 
     def c(self) -> CLinear:
         """The structure; its memory is this object's."""

@@ -1,0 +1,54 @@
+"""Float32 matrices leave the file that they were mapped from, and nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from opt_model.exchange import Weights
+from opt_serving.compute import moving
+from opt_serving.compute.matrices import LoadedWeights
+from opt_serving.compute.native_computer import NativeComputer
+from opt_serving.compute.passes import Pass
+
+PAGES = 4
+
+
+def opened(folder: Path, dtype: torch.dtype) -> NativeComputer:
+    return NativeComputer(LoadedWeights(Weights.open(folder), dtype), PAGES, torch.float32, threads=1)
+
+
+def logits(computer: NativeComputer) -> torch.Tensor:
+    """Of one pass of ten tokens, a copy."""
+    count = np.arange(10, dtype=np.int64)
+    pages = np.arange(PAGES, dtype=np.int32)[None]
+    return computer.run(Pass(count + 5, count, np.zeros_like(count), pages, count)).clone()
+
+
+def mapped(folder: Path) -> int:
+    """How often this process has mapped a file of the model."""
+    return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.mark.unit
+def test_every_pass_gives_the_same_numbers_while_matrices_move(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "_PIECE", 1 << 13)  # several pieces of each
+    computer = opened(folder, torch.float32)
+    before, left, pieces = logits(computer), len(computer._moving), 0
+    maps = mapped(folder)
+    assert left == 6 * computer.shape.layers + 1
+    while computer.prepare():
+        pieces += 1
+        assert torch.equal(logits(computer), before)
+    assert pieces > 2 * left
+    assert torch.equal(logits(computer), before)
+    assert mapped(folder) == maps - left
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
+def test_what_was_made_or_gains_nothing_stays(folder: Path, dtype: torch.dtype) -> None:
+    assert not opened(folder, dtype)._moving
