@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-class StoreUrl(click.ParamType):
+class StoreUrl(click.ParamType[str]):
     """A URL as it is; what has no scheme is a folder."""
 
     name = "folder or URL"

@@ -114,10 +114,10 @@ def matrix_of(module: nn.Module | None) -> Matrix | None:
 def _on(matrix: Matrix, device: torch.device) -> Matrix:
     if device.type == "cpu":
         return matrix
-    parts = (matrix.weight, matrix.bias, matrix.scale, matrix.shift)
-    moved = [None if part is None else part.to(device) for part in parts]
-    assert moved[0] is not None
-    return Matrix(moved[0], *moved[1:])
+    bias, scale, shift = (
+        None if part is None else part.to(device) for part in (matrix.bias, matrix.scale, matrix.shift)
+    )
+    return Matrix(matrix.weight.to(device), bias, scale, shift)
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:

@@ -38,7 +38,8 @@ class Moving:
         layer = self._left[0]
         old = layer.matrix.weight
         if self._copied == 0:
-            self._to = self._room.matrix(*old.shape, old.dtype)
+            rows, columns = old.shape
+            self._to = self._room.matrix(rows, columns, old.dtype)
         self._copied = _copy_some(old, self._to, self._copied)
         if self._copied < len(old):
             return False
