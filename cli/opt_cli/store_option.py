@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 
-class StoreUrl(click.ParamType[str]):
+def url_of(ctx: click.Context | None, param: click.Parameter | None, value: str | None) -> str | None:
     """A URL as it is; what has no scheme is a folder."""
-
-    name = "folder or URL"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URL."""
-        return value if "://" in value else Path(value).absolute().as_uri()
+    return value if value is None or "://" in value else Path(value).absolute().as_uri()
 
 
-of_run = click.option(
-    "--store", type=StoreUrl(), help="Store of the run, a folder or s3://bucket/prefix; ./runs/NAME if not given."
-)
+_option = partial(click.option, "--store", metavar="FOLDER|URL", callback=url_of)
+of_run = _option(help="Store of the run, a folder or s3://bucket/prefix; ./runs/NAME if not given.")
 """Of a command that reads what a run has stored."""
-to_write = click.option(
-    "--store", type=StoreUrl(), help="Where it is written, a folder or s3://bucket/prefix; ./runs/NAME if not given."
-)
+to_write = _option(help="Where it is written, a folder or s3://bucket/prefix; ./runs/NAME if not given.")
 """Of a command that makes a run or a data set."""
