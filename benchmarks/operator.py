@@ -1,6 +1,6 @@
 """The operator at work: many trainings, many lost nodes, a lost leader; and a lost node beside JobSet's controller.
 
-    python benchmarks/operator.py --json                         # all, about 40 minutes
+    python benchmarks/operator.py --json                         # all, about 80 minutes
     python benchmarks/operator.py --json --only fleet --quick    # 100 nodes and trainings instead of 1,000
 
 `fleet`: a real control plane (API server, etcd, controllers, scheduler), nodes and pods by KWOK, the real operator as a
@@ -25,10 +25,10 @@ def main() -> None:
     from common import ROOT, run
 
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "hack" / "cluster")]
-    from operator_fleet import fleet
+    from operator_fleet import fleet, memory
     from operator_losses import lost_node
 
-    run("operator", {"fleet": fleet, "lost-node": lost_node})
+    run("operator", {"fleet": fleet, "memory": memory, "lost-node": lost_node})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from support.fleet_figures import Loss, lose_nodes, quantile, slope
 
 QUICK = Size(nodes=100, gangs=2, hosts=24, trainings=100, doomed=20)
 STEADY_S, QUICK_STEADY_S = 600.0, 30.0
+SETTLING_S, SETTLED_S, QUICK_SETTLED_S = 600.0, 600.0, 30.0
 SAMPLE_S = 5.0
 FAIL_OVERS = 5
 LEADING = '"event": "leading"'
@@ -27,8 +28,7 @@ def fleet(quick: bool) -> list[Case]:
     """All figures of one fleet, in the order in which its life brings them."""
     size = QUICK if quick else Size()
     with a_fleet(size) as made:
-        leader = made.start_operator()
-        wait_for(lambda: said(leader, LEADING), 60, "the operator leads", leader.log.read_text)
+        leader = lead(made)
         began, before = time.monotonic(), leader.metrics()
         made.submit()
         made.until_running()
@@ -38,6 +38,37 @@ def fleet(quick: bool) -> list[Case]:
         cases += losses(made, leader)
         cases.append(fail_over(made, leader, 2 if quick else FAIL_OVERS))
     return cases
+
+
+def memory(quick: bool) -> list[Case]:
+    """Whether a fleet to which nothing happens but steps takes more and more, once what begins has begun."""
+    size = QUICK if quick else Size()
+    with a_fleet(size) as made:
+        leader = lead(made)
+        made.submit()
+        made.until_running()
+        time.sleep(0 if quick else SETTLING_S)
+        samples = rss_of(leader, QUICK_SETTLED_S if quick else SETTLED_S)
+    note = f"{size.trainings} trainings; from {samples[0][1]:.1f} to {samples[-1][1]:.1f} MiB in {samples[-1][0]:.0f} s"
+    if not quick:
+        note += f", after {SETTLING_S:.0f} s in which all were Running"
+    return [case_of("resident memory, slope once settled", "MiB/h", "lower", {OURS: [round(slope(samples), 2)]}, note)]
+
+
+def lead(made: Fleet) -> Operator:
+    """The fleet's first operator."""
+    leader = made.start_operator()
+    wait_for(lambda: said(leader, LEADING), 60, "the operator leads", leader.log.read_text)
+    return leader
+
+
+def rss_of(leader: Operator, seconds: float) -> list[tuple[float, float]]:
+    """Seconds and MiB, again and again."""
+    began, samples = time.monotonic(), []
+    while (passed := time.monotonic() - began) < seconds:
+        samples.append((passed, leader.rss_mib()))
+        time.sleep(SAMPLE_S)
+    return samples
 
 
 @contextmanager
@@ -62,11 +93,8 @@ def storm(size: Size, took: float, p99: float) -> Case:
 
 def steady(size: Size, leader: Operator, seconds: float) -> list[Case]:
     """All of them running, and nothing happens but steps."""
-    before, cpu, began = leader.metrics(), leader.cpu_s(), time.monotonic()
-    samples = []
-    while (passed := time.monotonic() - began) < seconds:
-        samples.append((passed, leader.rss_mib()))
-        time.sleep(SAMPLE_S)
+    before, cpu = leader.metrics(), leader.cpu_s()
+    samples = rss_of(leader, seconds)
     cpu, after = (leader.cpu_s() - cpu) / seconds, leader.metrics()
     looks = sum(value - before.get(name, 0) for name, value in after.items() if name.startswith(COUNT)) / seconds
     note = f"{size.trainings} trainings Running for {seconds:.0f} s; {looks:.0f} looks/s on {100 * cpu:.0f} % of a core"
