@@ -52,3 +52,17 @@ def test_every_pass_gives_the_same_numbers_while_matrices_move(folder: Path, mon
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8])
 def test_what_was_made_or_gains_nothing_stays(folder: Path, dtype: torch.dtype) -> None:
     assert not opened(folder, dtype)._moving
+
+
+@pytest.mark.unit
+def test_a_matrix_for_which_there_is_no_memory_stays_and_so_do_the_rest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([1 << 40, 1 << 40, 0])
+    monkeypatch.setattr(moving, "memory_available", lambda: next(free))
+    computer = opened(folder, torch.float32)
+    before, maps = logits(computer), mapped(folder)
+    while computer.prepare():
+        pass
+    assert mapped(folder) == maps - 2
+    assert torch.equal(logits(computer), before)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from opt_model.memory import memory_available
 from opt_serving.compute.model import MatrixLinear, MatrixLookUp
 from opt_serving.compute.room import Room
 from opt_serving.kernels.library import Matrix
@@ -22,9 +23,14 @@ class Moving:
     A file lies in pages of 4 KiB, at whose ends a product with many rows waits: in float32 it takes a fifth longer than
     from pages of 2 MiB. In bfloat16 nothing of it was seen, and a mapped file is shared by all who serve it on a
     machine (decision 157).
+
+    Args:
+        modules: All layers of the model.
+        others: Bytes of memory that others may still take: what would leave less than that stays in its file.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], others: int) -> None:
+        self._others = others
         layers = (module for module in modules if isinstance(module, MatrixLinear | MatrixLookUp))
         self._left = deque(layer for layer in layers if layer.matrix.mapped and _worth_it(layer.matrix))
         self._room, self._to, self._copied = Room(), torch.empty(0), 0
@@ -38,6 +44,9 @@ class Moving:
         layer = self._left[0]
         old = layer.matrix.weight
         if self._copied == 0:
+            if memory_available() < old.nbytes + self._others:
+                self._left.clear()
+                return False
             rows, columns = old.shape
             self._to = self._room.matrix(rows, columns, old.dtype)
         self._copied = _copy_some(old, self._to, self._copied)

@@ -43,7 +43,7 @@ class NativeComputer:
         self._pool = untouched_zeros(math.prod(size), cache_dtype).view(size)
         self._touched = self._used = 0
         self._logits = torch.empty(0, weights.shape.vocabulary_size)
-        self._moving = Moving(self._model.modules())
+        self._moving = Moving(self._model.modules(), self._pool.nbytes)
         self._c = self._structure()
 
     @torch.inference_mode()

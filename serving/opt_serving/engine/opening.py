@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import structlog
 import torch
 
 from opt_api.architecture import Architecture
+from opt_model.memory import memory_available
 from opt_serving.compute.passes import Computer
 from opt_serving.engine.computers import BrokenModel, cache_dtype, make_computer, open_weights
 from opt_serving.engine.engine import Engine
@@ -55,6 +55,6 @@ def _pages(settings: EngineSettings, shape: Architecture, longest: int, dtype: t
 
 def _free_bytes(device: str) -> int:
     if device == "cpu":
-        return psutil.virtual_memory().available
+        return memory_available()
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)

@@ -6,11 +6,10 @@ import ctypes
 import mmap
 import os
 from contextlib import suppress
-from pathlib import Path
 
-import psutil
 import torch
 
+from opt_model.memory import memory_available
 from opt_trainer.checkpoint.errors import SaveFailed
 
 _MADV_POPULATE_WRITE = 23
@@ -82,16 +81,3 @@ class Staging:
         if self._map is not None:
             self._map.close()
             self._map = None
-
-
-def memory_available() -> int:
-    """Bytes that can still be allocated here: the host's, or the container's where that is less (cgroup v2)."""
-    host, group = int(psutil.virtual_memory().available), Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:
-        return host  # the root group, or no cgroup v2
-    reclaimable = int(counts.get("inactive_file", 0))
-    return host if limit == "max" else min(host, int(limit) - used + reclaimable)
