@@ -122,11 +122,11 @@ __attribute__((noinline)) static typename Op::Sum rest(const typename Op::W *w, 
   return sum;
 }
 
-// Weights that come later, fetched meanwhile: in each step, or in each whose number has none of the bits of `skip`, half
-// as many bytes as are multiplied. Memory gives them at its own pace: all in a few parts would hold those up.
+// Weights that come later, fetched meanwhile: half as many bytes as are multiplied, in one of `every` steps, which is a
+// power of two. Memory gives them at its own pace: all in a few parts would hold those up.
 struct Later {
   const char *from;
-  int64_t every, skip;
+  int64_t every;
 };
 
 // Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x.
@@ -134,12 +134,12 @@ template <class Op, int R, int M, bool AHEAD>
 static inline void tile(const Linear &l, int64_t row, int64_t part, const typename Op::X *x, const float *x_scale,
                         float *y, bool relu, Later later) {
   constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
-  const int64_t k = l.k;
+  const int64_t k = l.k, skipped = (later.every - 1) * Op::STEP;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
   typename Op::Acc acc[M][R] = {};
   int64_t i = 0;
   for (; i + Op::STEP <= k; i += Op::STEP) {
-    if (AHEAD && !(i & later.skip)) {
+    if (AHEAD && !(i & skipped)) {
       for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(later.from + b, 0, 2);
       later.from += FETCHED;
     }
@@ -197,14 +197,14 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
   const int64_t held = even(parts, std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X)))), 1);
   for (int64_t first = 0; first < parts; first += held) {
     const int64_t last = std::min(parts, first + held);
-    int64_t every = 1;  // a power of two: two parts fetch all that follows if they do it in each step
+    int64_t every = 1;  // two parts fetch all that follows if they do it in each step
     while (4 * every <= last - first) every *= 2;
     for (int64_t row = from; row < to; row += chunk) {
       const int64_t end = std::min(to, row + chunk), share = (end - row) * row_bytes / 2 / every;
       const char *next = static_cast<const char *>(l.weight) + end * row_bytes;
       for (int64_t part = first; part < last; part++) {
         const int64_t j = m * part / parts, count = m * (part + 1) / parts - j, at = part - first;
-        const Later later{parts > 1 && at < 2 * every ? next + at * share : nullptr, every, (every - 1) * Op::STEP};
+        const Later later{parts > 1 && at < 2 * every ? next + at * share : nullptr, every};
         columns<Op, Op::MOST>(count, l, row, end, x + j * l.k, xs ? xs + j : nullptr, y + j * l.n, relu, later);
       }
     }
