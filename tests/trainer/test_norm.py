@@ -13,8 +13,9 @@ from opt_trainer.parallelism.build import Part
 from opt_trainer.recipe.norm import square_share
 
 pytestmark = pytest.mark.unit
-SHAPES = ((3,), (4096,), (5, 4096), (4097,), (3, 5000), (0, 7))
-"""Less than a row, whole ones, rows and a rest, and a part that another worker holds."""
+PIECE = 2**18
+SHAPES = ((3,), (PIECE,), (5, PIECE), (PIECE + 1,), (3, 100_000), (0, 7))
+"""Less than a piece, whole ones, pieces and a rest, and a part that another worker holds."""
 
 
 def part(tensor: Tensor, copies: int) -> Part:
@@ -34,8 +35,8 @@ def test_it_is_the_sum_of_all_squares_and_that_of_copies_counts_once(copies: int
 
 
 @pytest.mark.parametrize("wrong", [float("inf"), float("nan")])
-@pytest.mark.parametrize("at", [0, 4096])
+@pytest.mark.parametrize("at", [0, PIECE])
 def test_a_number_that_is_none_is_seen_wherever_it_is(wrong: float, at: int) -> None:
-    tensor = torch.zeros(4097)
+    tensor = torch.zeros(PIECE + 1)
     tensor[at] = wrong
-    assert not square_share([replace(part(tensor, 1), whole=(4097,))], [tensor]).isfinite()
+    assert not square_share([replace(part(tensor, 1), whole=(PIECE + 1,))], [tensor]).isfinite()
