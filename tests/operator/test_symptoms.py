@@ -54,10 +54,15 @@ def ended(code: int, reason: str = "Error") -> dict[str, Any]:
 
 UNSCHEDULABLE = {"phase": "Pending", "containerStatuses": [], "conditions": [
     {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/5 nodes"}]}  # fmt: skip
+LAST_WORDS = "ValueError: a library is missing"
+LOOPING = {"phase": "Running", "initContainerStatuses": [{
+    "name": "rendezvous", "restartCount": 7, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+    "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "message": "x" * 4000 + LAST_WORDS}}}]}  # fmt: skip
 WAITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ImagePull": ({}, waiting("ImagePullBackOff")),
     "BadContainer": ({}, waiting("CreateContainerConfigError")),
     "Unschedulable": ({"nodeName": ""}, UNSCHEDULABLE),
+    "CrashLoop": ({}, LOOPING),
 }
 
 
@@ -70,6 +75,16 @@ def test_what_waits_is_said_and_restarts_nothing(symptom: str) -> None:
     degraded = next(c for c in decision.status.conditions if c.type == "Degraded")
     assert (degraded.status, degraded.reason) == ("True", symptom)
     assert SPARE in degraded.message
+
+
+def test_a_container_that_ends_each_time_is_told_with_its_last_words() -> None:
+    snapshot = with_pod(SPARE, **LOOPING)
+    found = diagnose(snapshot, next(pod for pod in snapshot.pods if pod.metadata.name == SPARE))
+    assert found.words.startswith(
+        f"pod {SPARE}: container rendezvous was started again 7 times, and ended with code 1: x"
+    )
+    assert found.words.endswith(LAST_WORDS)
+    assert len(found.words) < 900
 
 
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": []}

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from opt_operator.core.snapshot import Snapshot
 from opt_operator.core.symptoms import POLICY, Policy, Symptom, by_exit_code
-from opt_operator.core.views import PodView, Waiting
+from opt_operator.core.views import ContainerStatus, PodView, Terminated, Waiting
 
 STUCK_AFTER = timedelta(seconds=30)
 """So long after its grace period a pod that is still there is taken out of the API."""
@@ -20,6 +20,7 @@ SILENT_S = 2.0
 """An agent that the coordinator has not heard for so long is the second source against its node."""
 _PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _MAKE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_LOOP = "CrashLoopBackOff"
 _EVICTED = ("Evicted", "Preempting", "NodeLost", "NodeShutdown", "Terminated", "NodeAffinity", "OutOfcpu",
             "OutOfmemory", "UnexpectedAdmissionError", "Shutdown")  # fmt: skip
 
@@ -142,6 +143,9 @@ def _pending(snapshot: Snapshot, pod: PodView) -> Finding | None:
         wait = next((w for w in waits if w.reason in reasons), None)
         if wait:
             return Finding(pod, symptom, _waits(name, wait))  # type: ignore[arg-type]  # the table's own words
+    loops = next((s for s in pod.statuses if s.state.waiting and s.state.waiting.reason == _LOOP), None)
+    if loops:
+        return Finding(pod, "CrashLoop", _loops(name, loops))
     if pod.spec.node_name:
         return None
     scheduled = pod.condition("PodScheduled")
@@ -152,6 +156,14 @@ def _pending(snapshot: Snapshot, pod: PodView) -> Finding | None:
 
 def _waits(name: str, wait: Waiting) -> str:
     return f"pod {name}: {wait.reason}: {wait.message}"[:900]
+
+
+def _loops(name: str, status: ContainerStatus) -> str:
+    """The end of what a container said last: a fault stands there, and what led to it before."""
+    last = status.last_state.terminated or Terminated()
+    times = f"pod {name}: container {status.name} was started again {status.restart_count} times"
+    said = (last.message or last.reason).strip()
+    return f"{times}, and ended with code {last.exit_code}: {said[-600:]}".rstrip(": ")
 
 
 def _running(snapshot: Snapshot, pod: PodView) -> Finding:

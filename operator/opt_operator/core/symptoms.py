@@ -9,9 +9,9 @@ from opt_api.documents.exit_report import EXIT_CODES, RETRYABLE, ExitCause
 from opt_api.documents.logbook import Cause
 
 Symptom = Literal[
-    "Ready", "Starting", "Unbound", "Gated", "Unschedulable", "ImagePull", "BadContainer", "Going", "GoingStuck",
-    "Unreached", "Outdated", "Exposed", "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted", "OutOfMemory",
-    "HostRefused", "HostSuspect", "Crashed", "Left", "BadSpec", "BadData", "Completed",
+    "Ready", "Starting", "Unbound", "Gated", "Unschedulable", "ImagePull", "BadContainer", "CrashLoop", "Going",
+    "GoingStuck", "Unreached", "Outdated", "Exposed", "NodeLost", "NodeDoubtful", "NodeBad", "NodeLeaving", "Evicted",
+    "OutOfMemory", "HostRefused", "HostSuspect", "Crashed", "Left", "BadSpec", "BadData", "Completed",
 ]  # fmt: skip
 Treatment = Literal[
     "keep", "wait", "renew", "replace", "replace-then-delete", "force-delete", "ask-coordinator", "pause"
@@ -51,6 +51,7 @@ POLICY: dict[Symptom, Policy] = {
     "ImagePull": Policy("wait", "its image cannot be pulled; making it anew would not help", degraded=True),
     "BadContainer": Policy("wait", "the kubelet cannot make its container: a Secret, ConfigMap or claim is missing",
                            degraded=True),
+    "CrashLoop": Policy("wait", "a container that is started again by the kubelet ends each time", degraded=True),
     "Going": Policy("replace", "somebody deleted, evicted or preempted it; its successor has another name",
                     "HostDrained"),
     "GoingStuck": Policy("force-delete", "it should have been gone by now; taken out of the API", "HostLost"),

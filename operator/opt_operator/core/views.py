@@ -108,6 +108,8 @@ class ContainerStatus(View):
     ready: bool = False
     restart_count: int = 0
     state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+    """Before it was started again."""
 
 
 class PodStatus(View):

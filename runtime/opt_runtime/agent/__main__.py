@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from pathlib import Path
 
-from opt_runtime.agent.agent import Agent, HostIdentity
+from opt_api.documents.exit_report import EXIT_CODES
+from opt_runtime.agent.agent import Agent, HostIdentity, NoWorkers
 from opt_runtime.agent.burn_in import BurnIn
 from opt_runtime.linux import die_with_parent
 from opt_runtime.logs import write_json
@@ -36,7 +38,11 @@ def main() -> None:
     identity = HostIdentity(options.run, options.host, options.hardware, options.domain, options.directory)
     check = BurnIn(options.check_seconds, options.check_with, shared=options.shared_machine)
     write_json(lambda: {"run": options.run, "host": options.host})
-    Agent(identity, options.coordinator, options.entry, options.workers, options.listen, check).run()
+    try:
+        Agent(identity, options.coordinator, options.entry, options.workers, options.listen, check).run()
+    except NoWorkers as fault:
+        sys.stderr.write(f"{fault}\n")
+        sys.exit(EXIT_CODES["Internal"])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ WORDS_KEPT = 64
 log = structlog.get_logger(__name__)
 
 
+class NoWorkers(Exception):  # noqa: N818
+    """No worker can be started on this host; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostIdentity:
     """Who this host is.
@@ -85,10 +89,16 @@ class Agent:
         self._done = 0
         self._phases: dict[str, float] = {}
         self._stacks: tuple[Stack, ...] = ()
-        self._workers = Workers(entry, self._copies, Ears(self._on_beat, self._on_full, self._dirty.set))
+        self._fault = ""
+        ears = Ears(self._on_beat, self._on_full, self._on_barren, self._dirty.set)
+        self._workers = Workers(entry, self._copies, ears)
 
     def run(self) -> None:
-        """Serve until ordered to leave."""
+        """Serve until ordered to leave.
+
+        Raises:
+            NoWorkers: This host cannot start any.
+        """
         self._server.start()
         self._burn_in.start(self._identity.run, self._identity.directory, self._dirty.set)
         for work in (self._report_all, self._poll_all):
@@ -101,6 +111,8 @@ class Agent:
                 self._done = orders.number
                 self._dirty.set()
         self._server.stop()
+        if self._fault:
+            raise NoWorkers(self._fault)
 
     def _run_gang(self, before: Orders, orders: Orders) -> None:
         self._write_changes(orders)
@@ -190,6 +202,11 @@ class Agent:
 
     def _on_full(self, words: str) -> None:
         self._say("OutOfMemory", f"{words}; until the next attempt recovery goes through the store")
+
+    def _on_barren(self, words: str) -> None:
+        self._fault = words
+        self._ended.set()
+        self._orders.put(self._newest)  # nothing new: wakes whoever waits for orders
 
     def _on_beat(self, beat: Heartbeat) -> None:
         self._beats.append(beat)

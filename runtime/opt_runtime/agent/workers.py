@@ -27,6 +27,9 @@ STACK_WAIT_S = 0.3
 TAIL = 6000
 """Characters of a worker's log that travel as evidence."""
 KILL_PATIENCE_S = 10.0
+STILLBORN = 3
+"""Warm parents that ended before they were ready, one after the other: the next would, too."""
+STILLBORN_GAP_S = 1.0
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -73,11 +76,13 @@ class Ears:
     Attributes:
         beat: Every heartbeat.
         full: That a worker's state found no place in memory.
+        barren: That no worker can be started here, and why.
         change: Anything ended, began, or was published.
     """
 
     beat: Callable[[Heartbeat], None]
     full: Callable[[str], None]
+    barren: Callable[[str], None]
     change: Callable[[], None]
 
 
@@ -158,18 +163,25 @@ class Workers:
 
     def _keep_nursery(self) -> None:
         """Start the warm parent, listen to it, and start it again when it dies: its workers died with it."""
-        while True:
+        stillborn = 0
+        while stillborn < STILLBORN:
+            time.sleep(stillborn * STILLBORN_GAP_S)
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             process = self._spawn(theirs)
             theirs.close()
             while packet := _receive(self._control):
                 self._hear(json.loads(packet))
+            stillborn = 0 if self.ready.is_set() else stillborn + 1
             self.ready.clear()
-            process.wait()
+            code = process.wait()
             with self._lock:
                 for worker in self._workers.values():
                     self._bury(worker, signal.SIGKILL)
             self._ears.change()
+        self._ears.barren(
+            f"no worker can be started on this host: the process that is to fork them (entry {self._entry}) ended "
+            f"{STILLBORN} times before it was ready, the last time with code {code}; what it said is above"
+        )
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         slots = [slot.fd for slot in self._copies.slots]

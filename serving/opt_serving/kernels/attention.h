@@ -1,6 +1,8 @@
 // Attention over a paged cache. A page holds PAGE positions of one layer and head: keys as [head size][PAGE], so that
 // a step of the loop makes the scores of many positions, and values as [PAGE][head size].
 #pragma once
+#include <type_traits>
+
 #include "linear.h"
 
 constexpr int PAGE = 32;
@@ -135,13 +137,40 @@ static void mix(const Cache<T> &c, const float *p, int64_t ldp, const float *sum
     }
 }
 
-// C queries at consecutive positions of one sequence; each sees the positions up to its own.
-template <class T, int C>
-static void attend(const Cache<T> &c, int64_t position, const float *const *q, float scale, float *const *out,
-                   float *scores) {
-  const int64_t length = position + C, padded = (length + PAGE - 1) / PAGE * PAGE;
-  float sums[C];
-  score<T, C>(c, q, length, scale, scores, padded);
-  for (int i = 0; i < C; i++) sums[i] = soften(scores + i * padded, position + i + 1, padded);
-  mix<T, C>(c, scores, padded, sums, length, out);
-}
+// Queries at consecutive positions of one sequence, rows of `width` numbers; each sees the positions up to its own.
+template <class T> class ByLoops {
+ public:
+  typedef T Number;
+  static constexpr int64_t MOST = GROUP;
+  ByLoops(float scale, int64_t width) : scale(scale), width(width) {}
+
+  void put(const Cache<T> &c, int64_t position, int64_t count, const float *k, const float *v) {
+    for (int64_t i = 0; i < count; i++) store(c, position + i, k + i * width, v + i * width);
+  }
+
+  void attend(const Cache<T> &c, int64_t position, int64_t count, const float *q, float *out) {
+    int64_t i = 0;
+    auto by = [&](auto together) {
+      constexpr int C = decltype(together)::value;
+      for (; i + C <= count; i += C) some<C>(c, position + i, q + i * width, out + i * width);
+    };
+    by(std::integral_constant<int, GROUP>{});
+    by(std::integral_constant<int, GROUP / 2>{});
+    by(std::integral_constant<int, 1>{});
+  }
+
+ private:
+  template <int C> void some(const Cache<T> &c, int64_t position, const float *q, float *out) {
+    static thread_local Lines<float> held;
+    const int64_t length = position + C, padded = (length + PAGE - 1) / PAGE * PAGE;
+    float *scores = scratch(held, GROUP * padded), sums[C], *outs[C];
+    const float *queries[C];
+    for (int i = 0; i < C; i++) queries[i] = q + i * width, outs[i] = out + i * width;
+    score<T, C>(c, queries, length, scale, scores, padded);
+    for (int i = 0; i < C; i++) sums[i] = soften(scores + i * padded, position + i + 1, padded);
+    mix<T, C>(c, scores, padded, sums, length, outs);
+  }
+
+  const float scale;
+  const int64_t width;
+};

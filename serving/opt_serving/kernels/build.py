@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-SOURCES = ("opt.cpp", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h")
+SOURCES = ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h")
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
 """Where an image has them."""

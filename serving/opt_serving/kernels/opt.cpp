@@ -7,8 +7,8 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#include "attention.h"
 #include "rows.h"
+#include "tiled_attention.h"
 
 struct Norm {
   const float *weight, *bias;
@@ -27,7 +27,7 @@ struct Model {
   Linear positions;         // [positions + offset, D]: looked up
   Linear project_in, project_out;
   Norm final_norm;
-  void *pool;               // [pages][layers][keys, values][heads][PAGE x head size]
+  void *pool;               // [pages][layers][heads][keys, values][PAGE x head size]; how within, see `attention.h`
 };
 
 // A pass: N tokens, those of one sequence side by side and in order.
@@ -115,9 +115,11 @@ static void look_up(const Linear &table, int64_t row, float *y, bool add) {
   }
 }
 
-template <class T>
+// How attends: by loops or by tiles.
+template <class How>
 static void attention(const Model &model, int64_t layer, const Pass &pass, const float *q, const float *k,
                       const float *v, float *out) {
+  typedef typename How::Number T;
   const int64_t hs = model.head_size, width = model.heads * hs, piece = hs * PAGE;
   const int64_t stride = model.layers * 2 * model.heads * piece;
   auto cache = [&](int64_t token, int64_t head) {
@@ -126,45 +128,30 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
   };
   std::vector<int64_t> starts;  // groups of neighbours in one sequence
   for (int64_t n = 0; n < pass.count; n++)
-    if (n == 0 || pass.sequence[n] != pass.sequence[n - 1] || n - starts.back() == GROUP) starts.push_back(n);
+    if (n == 0 || pass.sequence[n] != pass.sequence[n - 1] || n - starts.back() == How::MOST) starts.push_back(n);
   const int64_t groups = starts.size();
   starts.push_back(pass.count);
-  const float scale = 1.f / std::sqrt(float(hs));
+  auto each = [&](int64_t head, auto f) {
+    for (int64_t g = 0; g < groups; g++)
+      f(cache(starts[g], head), pass.position[starts[g]], starts[g + 1] - starts[g], starts[g] * width + head * hs);
+  };
   parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {
-    static thread_local Lines<float> held;
+    How how(1.f / std::sqrt(float(hs)), width);
     for (int64_t head = from; head < to; head++)
-      for (int64_t n = 0; n < pass.count; n++)
-        store(cache(n, head), pass.position[n], k + n * width + head * hs, v + n * width + head * hs);
+      each(head, [&](auto c, int64_t position, int64_t count, int64_t at) { how.put(c, position, count, k + at, v + at); });
     for (int64_t head = from; head < to; head++)
-      for (int64_t g = 0; g < groups; g++) {
-        const int64_t first = starts[g], count = starts[g + 1] - first;
-        const int64_t padded = (pass.position[first] + count + PAGE - 1) / PAGE * PAGE;
-        float *scores = scratch(held, GROUP * padded);
-        const float *queries[GROUP];
-        float *outs[GROUP];
-        for (int64_t i = 0; i < count; i++) {
-          queries[i] = q + (first + i) * width + head * hs;
-          outs[i] = out + (first + i) * width + head * hs;
-        }
-        int64_t i = 0;
-        auto by = [&](auto together) {
-          constexpr int C = decltype(together)::value;
-          for (; i + C <= count; i += C)
-            attend<T, C>(cache(first, head), pass.position[first + i], queries + i, scale, outs + i, scores);
-        };
-        by(std::integral_constant<int, GROUP>{});
-        by(std::integral_constant<int, GROUP / 2>{});
-        by(std::integral_constant<int, 1>{});
-      }
+      each(head, [&](auto c, int64_t position, int64_t count, int64_t at) { how.attend(c, position, count, q + at, out + at); });
   });
 }
 
 static void attention_of_kind(const Model &model, int64_t layer, const Pass &pass, const float *q, const float *k,
                               const float *v, float *out) {
   if (model.cache_kind == F32)
-    attention<float>(model, layer, pass, q, k, v, out);
+    attention<ByLoops<float>>(model, layer, pass, q, k, v, out);
+  else if (attends_by_tiles(model.head_size))
+    attention<ByTiles>(model, layer, pass, q, k, v, out);
   else
-    attention<uint16_t>(model, layer, pass, q, k, v, out);
+    attention<ByLoops<uint16_t>>(model, layer, pass, q, k, v, out);
 }
 
 struct Buffers {

@@ -36,4 +36,4 @@ def _squares(tensors: list[Tensor]) -> Tensor:
 
 
 def _square(flat: Tensor) -> Tensor:
-    return torch.stack([torch.dot(piece, piece) for piece in flat.split(_PIECE)]).double().sum()
+    return torch.stack([torch.dot(piece, piece) for piece in torch.split(flat, _PIECE)]).double().sum()
