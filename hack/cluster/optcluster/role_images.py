@@ -161,10 +161,14 @@ def _version(name: str) -> str:
     return metadata.version(name).partition("+")[0]
 
 
+def _builds_of_torch(needed: list[str]) -> list[str]:
+    """The one that is here, if it is needed: another may want libraries that no requirement names."""
+    return [metadata.version("torch")] if any(line.startswith("torch==") for line in needed) else []
+
+
 def _digest(needed: list[str]) -> str:
-    builds = [metadata.version("torch")] if any(line.startswith("torch==") for line in needed) else []
     packages = DOCKERFILE.read_text().partition("\nFROM packages")[0]
-    parts = [packages, SUITE, *DEBIAN_PACKAGES, *needed, *builds]
+    parts = [packages, SUITE, *DEBIAN_PACKAGES, *needed, *_builds_of_torch(needed)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -220,7 +224,8 @@ def _context(needed: list[str], folder: Path) -> None:
     links = [str(shared)] if shared.is_dir() else []
     environment = {**os.environ, "PIP_FIND_LINKS": " ".join([*links, os.environ.get("PIP_FIND_LINKS", "")]).strip()}
     listed = ["--requirement", str(folder / "requirements.txt"), "--wheel-dir", str(folder / "wheels")]
-    _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *listed], environment)
+    exact = [f"torch=={build}" for build in _builds_of_torch(needed)]
+    _run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *listed, *exact], environment)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
