@@ -12,9 +12,10 @@ from opt_api.serving.spec import AutoscalingSpec
 from opt_api.serving.status import ScaleDown
 from opt_operator.core.serving.autoscale import replicas
 from opt_operator.core.serving.phases import MEANING, PHASES, TRANSITIONS, allowed
-from opt_operator.core.serving.roll import STEPS
+from opt_operator.core.serving.roll import STEPS, crashed
 from opt_operator.core.serving.rollout import MIN_FAILURES, Stage, at_fault, sizes, weights
 from opt_operator.core.serving.views import RevisionCount
+from opt_operator.core.views import PodView
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,3 +109,23 @@ def test_autoscaling(current: int, demand: int | None, since: int | None, peak: 
     lower = None if since is None else ScaleDown(since=NOW - timedelta(seconds=since), peak=peak)
     found, after = replicas(SPEC, current, demand, lower, NOW)
     assert (found, after is not None) == (wanted, waits)
+
+
+END = {"terminated": {"exitCode": 1, "message": "the last words"}}
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"restartCount": 3, "state": BACK_OFF, "lastState": END}, " ended 3 times: the last words"),
+        ({"restartCount": 4, "state": END}, " ended 4 times: the last words"),
+        ({"restartCount": 3, "state": {"running": {}}, "lastState": END, "ready": True}, ""),
+        ({"restartCount": 2, "state": BACK_OFF, "lastState": END}, ""),
+    ],
+)
+def test_a_replica_that_ends_again_and_again_is_told_with_its_last_words(status: Any, words: str) -> None:
+    pod = PodView.model_validate(
+        {"metadata": {"name": "r"}, "status": {"containerStatuses": [{"name": "s", **status}]}}
+    )
+    assert crashed(pod) == (f"pod r: container s{words}" if words else "")

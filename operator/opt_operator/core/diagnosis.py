@@ -160,7 +160,7 @@ def _waits(name: str, wait: Waiting) -> str:
 
 def _loops(name: str, status: ContainerStatus) -> str:
     """The end of what a container said last: a fault stands there, and what led to it before."""
-    last = status.last_state.terminated or Terminated()
+    last = status.last_end or Terminated()
     times = f"pod {name}: container {status.name} was started again {status.restart_count} times"
     said = (last.message or last.reason).strip()
     return f"{times}, and ended with code {last.exit_code}: {said[-600:]}".rstrip(": ")

@@ -111,6 +111,11 @@ class ContainerStatus(View):
     last_state: ContainerState = ContainerState()
     """Before it was started again."""
 
+    @property
+    def last_end(self) -> Terminated | None:
+        """How it ended, the last time that it did."""
+        return self.state.terminated or self.last_state.terminated
+
 
 class PodStatus(View):
     """What the kubelet and the scheduler say of a pod."""

@@ -108,15 +108,17 @@ def _fault(case: Case, checkpoint: ServedCheckpoint) -> str:
     """Why a revision must go; empty while nothing speaks against it."""
     revision = str(checkpoint.revision)
     counts = [r.revisions[revision] for r in case.snapshot.gateways.values() if revision in r.revisions]
-    crashed = next((words for pod in case.snapshot.of_revision(revision) if (words := _crashed(pod))), "")
+    crashed = next((words for pod in case.snapshot.of_revision(revision) if (words := crashed(pod))), "")
     return at_fault(counts, case.spec.rollout.max_error_ratio) or crashed
 
 
-def _crashed(pod: PodView) -> str:
+def crashed(pod: PodView) -> str:
+    """Which container of a pod ended again and again, and its last words; empty if none did."""
     for one in pod.statuses:
         if one.restart_count >= CRASHES and not one.ready:
-            end = one.state.terminated
-            return f"pod {pod.metadata.name} ended {one.restart_count} times{f': {end.message}' if end else ''}"[:1000]
+            end = one.last_end
+            said = f": {end.message[-800:]}" if end else ""
+            return f"pod {pod.metadata.name}: container {one.name} ended {one.restart_count} times{said}"
     return ""
 
 
