@@ -225,7 +225,8 @@ def test_two_nodes_lost_with_one_spare(hurt: Training):
 
 
 def test_a_store_that_is_away_for_a_minute_stops_no_step(hurt: Training):
-    before = hurt.until_whole()
+    """Steps are asked of the coordinator, and one that is made meanwhile waits for the store."""
+    before = hurt.until_settled()
     programs = [pid for pid in cgroups.pids(hurt.release.cluster.node(1).machine.group) if _is_store(pid)]
     assert programs
     for pid in programs:

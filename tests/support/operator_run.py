@@ -30,6 +30,7 @@ from support.pod_run import SPEC, give_images
 GROUP = "/apis/opt-operator.io/v1alpha1"
 TRAINING = "opt-operator.io/training"
 ROLE = "opt-operator.io/role"
+MADE_IN = "opt-operator.io/made-in"
 LOGIN = "object-store-credentials"
 GANG = SPEC["parallelism"]["hosts"]
 CHECKS = {
@@ -259,6 +260,24 @@ class Training:
             return found if len(ready) >= spares and found["section"] in STEPPING else None
 
         found = wait_for(whole, deadline_s, f"a full gang of {self.name} and its spares", self.describe)
+        assert found is not None
+        return found
+
+    def until_settled(self) -> dict[str, Any]:
+        """Waits until the gang is whole and its coordinator stays: one on a node of the gang is moved, once."""
+
+        def settled() -> dict[str, Any] | None:
+            found, pods = self.until_whole(), self.pods()
+            coordinators = [pod for pod in pods if pod["metadata"]["labels"][ROLE] == "coordinator"]
+            if len(coordinators) != 1:
+                return None
+            (coordinator,) = coordinators
+            hosts = {worker["host"] for worker in found["workers"]}
+            nodes = {pod["spec"]["nodeName"] for pod in pods if pod["metadata"]["name"] in hosts}
+            moved = coordinator["metadata"].get("annotations", {}).get(MADE_IN) == str(found["attempt"])
+            return found if moved or coordinator["spec"]["nodeName"] not in nodes else None
+
+        found = wait_for(settled, 240, f"a coordinator of {self.name} that stays", self.describe)
         assert found is not None
         return found
 
