@@ -87,6 +87,14 @@ def test_a_container_that_ends_each_time_is_told_with_its_last_words() -> None:
     assert len(found.words) < 900
 
 
+def test_a_pod_ended_as_its_container_did_and_not_as_the_sidecar_after_it() -> None:
+    code = EXIT_CODES["StoreUnavailable"]
+    sidecar = {"name": "rendezvous", "state": {"terminated": {"exitCode": 137, "reason": "Error", "message": "killed"}}}
+    snapshot = with_pod(VICTIM, **ended(code), initContainerStatuses=[sidecar])
+    found = diagnose(snapshot, next(pod for pod in snapshot.pods if pod.metadata.name == VICTIM))
+    assert (found.symptom, found.words) == ("Evicted", f"pod {VICTIM} ended with code {code}: the last words")
+
+
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "low on memory", "containerStatuses": []}
 TAKEN = {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]}
 REPLACED: dict[str, tuple[str, dict[str, Any], int]] = {

@@ -175,9 +175,13 @@ class PodView(View):
 
     @property
     def end(self) -> Terminated | None:
-        """How it ended: the first container that failed, else the first that ended."""
-        ends = [status.state.terminated for status in self.statuses if status.state.terminated]
-        return next((end for end in ends if end.exit_code), next(iter(reversed(ends)), None))
+        """How it ended: the first container that failed, else the first that ended.
+
+        What runs beside a container (a sidecar is an init container) ends after it, and because of it: asked last.
+        """
+        asked = (*self.status.container_statuses, *self.status.init_container_statuses)
+        ends = [status.state.terminated for status in asked if status.state.terminated]
+        return next((end for end in ends if end.exit_code), next(iter(ends), None))
 
 
 class JobSpec(View):

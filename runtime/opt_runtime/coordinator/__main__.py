@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from opt_api.documents.exit_report import EXIT_CODES
 from opt_api.documents.plan import Plan
 from opt_runtime.coordinator.coordinator import Coordinator
 from opt_runtime.coordinator.server import routes_of
@@ -20,7 +21,7 @@ from opt_runtime.linux import die_with_parent
 from opt_runtime.logs import write_json
 from opt_runtime.records.kept_plan import keep_plan
 from opt_runtime.wire import Server
-from opt_store import open_store
+from opt_store import Unavailable, open_store
 
 log = structlog.get_logger(__name__)
 REPLACED = 3
@@ -50,9 +51,13 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in every thread: `_leave_when_told` waits for it
     began = time.monotonic()
     plan = Plan.from_bytes(options.plan.read_bytes())
-    store = open_store(options.store)
-    keep_plan(store, plan)
-    coordinator = Coordinator(Settings(plan, options.rendezvous), store)
+    try:
+        store = open_store(options.store)
+        keep_plan(store, plan)
+        coordinator = Coordinator(Settings(plan, options.rendezvous), store)
+    except Unavailable as fault:
+        sys.stderr.write(f"the coordinator cannot read what was decided before: {fault}\n")
+        return EXIT_CODES["StoreUnavailable"]
     write_json(lambda: keys_of(coordinator))
     log.info("coordinating", coordinators=coordinator.state.coordinators, read_s=round(time.monotonic() - began, 2))
     server = Server(options.listen, routes_of(coordinator))

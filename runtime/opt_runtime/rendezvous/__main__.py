@@ -19,6 +19,8 @@ def main() -> None:
     if options.die_with_parent:
         die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a container's first process is not even sent what it neither handles nor blocks
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     store = tcp_store_class()(options.host, options.port, is_master=True, wait_for_workers=False)
     print(f"rendezvous on {options.host}:{store.port}", flush=True)
     signal.sigwait([signal.SIGTERM])

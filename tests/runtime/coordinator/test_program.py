@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from opt_api.documents.exit_report import EXIT_CODES
 from opt_runtime.coordinator.__main__ import LEFT
 from opt_runtime.local.cluster import wait_for
 from opt_runtime.messages import AgentReport, AgentWord
@@ -46,6 +48,22 @@ def test_a_coordinator_that_is_told_to_leave_writes_what_it_knows_first(tmp_path
         program.wait()
     said = [entry.summary for entry in Logbook(open_store(tmp_path.as_uri()), "tiny").read()]
     assert [summary for summary in said if summary.startswith("word")] == [word.text for word in words]
+
+
+def test_a_coordinator_that_cannot_reach_the_store_says_so_by_its_exit_code(tmp_path: Path) -> None:
+    """Else the operator takes it for a fault of its own, which counts against the budget."""
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(tiny_plan().to_bytes())
+    login = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
+    done = subprocess.run(
+        [sys.executable, "-m", "opt_runtime.coordinator", "--plan", str(plan), "--store", "s3://bucket/runs",
+         "--rendezvous", "127.0.0.1:1", "--listen", "127.0.0.1:0", "--die-with-parent"],
+        env={**os.environ, **login, "AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "us-east-1"},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == EXIT_CODES["StoreUnavailable"], done.stderr
+    assert done.stderr.startswith("the coordinator cannot read what was decided before: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def _answers(client: Client) -> bool:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Thread
 
 import torch
 
 from opt_api.documents.plan import spread
+from opt_store import StoreError
 from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.order import DataOrder
 from opt_trainer.data.shards import Progress
+from opt_trainer.errors import BadHost
 from opt_trainer.state import Batch
 
 STEPS_FETCHED = 4
@@ -44,6 +48,8 @@ class BlockLoader:
     def fetch(self, step: int, progress: Progress | None = None) -> None:
         """Bring the shards of the next steps to this host; those of later ones come while batches are read ahead.
 
+        Held-out shards come meanwhile: the first evaluation may fall into an hour in which the store is away.
+
         Args:
             step: The first one.
             progress: Told of bytes.
@@ -54,6 +60,12 @@ class BlockLoader:
         steps = range(step, step + STEPS_FETCHED)
         blocks = dict.fromkeys(b for s in steps for b in self._order.share(s, self._rank, self._ranks))
         self._train.fetch(list(blocks), progress)
+        Thread(target=self._fetch_held_out, name="held-out", daemon=True).start()
+
+    def _fetch_held_out(self) -> None:
+        with suppress(StoreError, BadHost):  # whoever reads them is told
+            for blocks in self._held_out.values():
+                blocks.fetch_all()
 
     def seek(self, step: int) -> None:
         """See `Loader.seek`."""
