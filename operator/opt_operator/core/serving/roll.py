@@ -108,8 +108,8 @@ def _fault(case: Case, checkpoint: ServedCheckpoint) -> str:
     """Why a revision must go; empty while nothing speaks against it."""
     revision = str(checkpoint.revision)
     counts = [r.revisions[revision] for r in case.snapshot.gateways.values() if revision in r.revisions]
-    crashed = next((words for pod in case.snapshot.of_revision(revision) if (words := crashed(pod))), "")
-    return at_fault(counts, case.spec.rollout.max_error_ratio) or crashed
+    ended = next((words for pod in case.snapshot.of_revision(revision) if (words := crashed(pod))), "")
+    return at_fault(counts, case.spec.rollout.max_error_ratio) or ended
 
 
 def crashed(pod: PodView) -> str:
