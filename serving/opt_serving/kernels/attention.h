@@ -81,8 +81,8 @@ static void score(const Cache<T> &c, const float *const *q, int64_t length, floa
   }
 }
 
-// Softmax over the first `count` scores; the rest up to `padded` become 0. Not normalised: returns the sum.
-static inline float soften(float *scores, int64_t count, int64_t padded) {
+// The largest of the first `count` scores; the rest up to `padded` become what softmax makes 0 of.
+static inline float largest_of(float *scores, int64_t count, int64_t padded) {
   for (int64_t t = count; t < padded; t++) scores[t] = -INFINITY;
   vf top = vf{} - INFINITY;
   for (int64_t t = 0; t < padded; t += LANES) {
@@ -91,6 +91,12 @@ static inline float soften(float *scores, int64_t count, int64_t padded) {
   }
   float most = top[0];
   for (int i = 1; i < LANES; i++) most = std::max(most, top[i]);
+  return most;
+}
+
+// Softmax over the first `count` scores; the rest up to `padded` become 0. Not normalised: returns the sum.
+static inline float soften(float *scores, int64_t count, int64_t padded) {
+  const float most = largest_of(scores, count, padded);
   vf sum = {};
   for (int64_t t = 0; t < padded; t += LANES) {
     vf s = load<vf>(scores + t), e = exponential(s - most);

@@ -32,6 +32,17 @@ static inline uint16_t narrow(float x) {  // round to nearest even
   std::memcpy(&u, &x, 4);
   return uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
+static inline vu narrow_wide(vf v) {  // the same; the upper half of each number is the bfloat16 one
+  const vu u = (vu)v;
+  return (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u;
+}
+// `count` numbers, whole vectors of them.
+static inline void narrow_to(const float *x, int64_t count, uint16_t *to) {
+  for (int64_t i = 0; i < count; i += LANES) {
+    const vh h = __builtin_convertvector(narrow_wide(load<vf>(x + i)) >> 16, vh);
+    std::memcpy(to + i, &h, sizeof(h));
+  }
+}
 static inline float widen1(uint16_t h) {
   uint32_t u = uint32_t(h) << 16;
   float x;

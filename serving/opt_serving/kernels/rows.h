@@ -24,7 +24,7 @@ static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &t
     const void *from = to.rounded.data();
     if (l.kind == BF16) {
       uint16_t *narrowed = scratch(to.narrowed, m * l.k);
-      for (int64_t i = 0; i < m * l.k; i++) narrowed[i] = narrow(x[i]);
+      narrow_to(x, m * l.k, narrowed);
       from = narrowed;
     }
     bundle(static_cast<const uint32_t *>(from), m, groups, scratch(to.bundled, (m + TILE - 1) / TILE * TILE * groups));

@@ -28,17 +28,6 @@ static inline void shape_tiles(int64_t queries) {
   _tile_loadconfig(&shapes[queries]);
 }
 
-static inline vu narrow_wide(vf v) {  // round to nearest even; the upper half of each number is the bfloat16 one
-  const vu u = (vu)v;
-  return (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u;
-}
-static inline void narrow_to(const float *x, int64_t count, uint16_t *to) {
-  for (int64_t i = 0; i < count; i += LANES) {
-    const vh h = __builtin_convertvector(narrow_wide(load<vf>(x + i)) >> 16, vh);
-    std::memcpy(to + i, &h, sizeof(h));
-  }
-}
-
 // Where the pairs of a position are. The first one of a page clears what later ones will hold: a probability of 0 times
 // whatever lay there need not be 0.
 struct Pairs {
@@ -120,13 +109,7 @@ static void score_by_tiles(const Cache<uint16_t> &c, const uint16_t *q, int64_t 
 // Softmax over the first `count` scores, in bfloat16; the rest up to `padded` become 0. Not normalised: returns the sum
 // of what it wrote.
 static inline float soften_to(float *scores, float scale, int64_t count, int64_t padded, uint16_t *p) {
-  for (int64_t t = count; t < padded; t++) scores[t] = -INFINITY;
-  vf top = vf{} - INFINITY;
-  for (int64_t t = 0; t < padded; t += LANES) {
-    const vf s = load<vf>(scores + t);
-    top = s > top ? s : top;
-  }
-  const float most = _mm512_reduce_max_ps((__m512)top);
+  const float most = largest_of(scores, count, padded);
   vf sum = {};
   for (int64_t t = 0; t < padded; t += LANES) {
     const vf s = load<vf>(scores + t), e = exponential((s - most) * scale);
