@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import threading
 
 import numpy as np
 import pytest
 import torch
 
-from opt_store import Corrupt, StoreError, Unavailable, digest_of, open_store
+from opt_store import Corrupt, digest_of, open_store
 from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.loader import BlockLoader
 from opt_trainer.data.order import DataOrder
@@ -79,37 +78,15 @@ def test_held_out_blocks_by_source_cover_each_once(loaders):
     assert loaders().sources == ("books", "manual")
 
 
-def test_held_out_shards_are_there_before_they_are_asked_for(dataset, loaders, tmp_path):
-    """A store that is away when the first evaluation comes had ended the worker."""
-    loader = loaders()
+def test_a_store_that_goes_away_later_is_missed_by_no_step_and_no_evaluation(dataset, loaders, tmp_path):
+    """It had ended the worker: at the first evaluation, or at the first step with a shard that was not here."""
+    loader, order = loaders(batch=2), DataOrder(12, 2, 9)
     loader.fetch(1)
-    _until_fetched()
+    assert loader._prefetch.wait(30)
     shutil.rmtree(tmp_path / "store")
+    assert [loader.next().blocks for _ in range(7)] == [order.blocks(step) for step in range(1, 8)]
     found = [block for source in loader.sources for part in loader.validation(source, 2, 10) for block in part]
     assert len(found) == sum(map(len, dataset.validation().values()))
-
-
-def test_a_store_that_is_away_meanwhile_is_told_when_held_out_blocks_are_read(loaders, tmp_path, monkeypatch):
-    loader = loaders()
-    held_out = loader._held_out
-    for blocks in held_out.values():
-        monkeypatch.setattr(blocks, "fetch_all", _away)
-    loader.fetch(1)
-    _until_fetched()
-    shutil.rmtree(tmp_path / "store")
-    with pytest.raises(StoreError):
-        list(loader.validation(loader.sources[0], 2, 10))
-
-
-def _until_fetched():
-    for thread in threading.enumerate():
-        if thread.name == "held-out":
-            thread.join(30)
-            assert not thread.is_alive()
-
-
-def _away():
-    raise Unavailable("the store is away")
 
 
 def test_a_fault_of_the_reader_reaches_the_caller(dataset, loaders):

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from threading import Thread
 
 import torch
 
 from opt_api.documents.plan import spread
-from opt_store import StoreError
 from opt_trainer.data.dataset import Dataset
 from opt_trainer.data.order import DataOrder
+from opt_trainer.data.prefetch import Prefetch
 from opt_trainer.data.shards import Progress
-from opt_trainer.errors import BadHost
 from opt_trainer.state import Batch
 
 STEPS_FETCHED = 4
@@ -35,7 +32,9 @@ class BlockLoader:
 
     def __init__(self, dataset: Dataset, order: DataOrder, rank: int, ranks: int, depth: int = 2) -> None:
         self._order, self._rank, self._ranks, self._depth = order, rank, ranks, depth
+        self._dataset = dataset
         self._train, self._held_out = dataset.train(), dataset.validation()
+        self._prefetch: Prefetch | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._ahead: deque[Future[Batch]] = deque()
         self._next_step = 1
@@ -46,9 +45,9 @@ class BlockLoader:
         return tuple(self._held_out)
 
     def fetch(self, step: int, progress: Progress | None = None) -> None:
-        """Bring the shards of the next steps to this host; those of later ones come while batches are read ahead.
+        """Bring the shards of the next steps to this host; all others follow while it trains.
 
-        Held-out shards come meanwhile: the first evaluation may fall into an hour in which the store is away.
+        Held-out shards come first among those: once all are here, neither a step nor an evaluation needs the store.
 
         Args:
             step: The first one.
@@ -60,12 +59,8 @@ class BlockLoader:
         steps = range(step, step + STEPS_FETCHED)
         blocks = dict.fromkeys(b for s in steps for b in self._order.share(s, self._rank, self._ranks))
         self._train.fetch(list(blocks), progress)
-        Thread(target=self._fetch_held_out, name="held-out", daemon=True).start()
-
-    def _fetch_held_out(self) -> None:
-        with suppress(StoreError, BadHost):  # whoever reads them is told
-            for blocks in self._held_out.values():
-                blocks.fetch_all()
+        shards = sorted(self._dataset.manifest.shards, key=lambda s: s.split == "train")
+        self._prefetch = Prefetch(self._dataset.cache, shards)
 
     def seek(self, step: int) -> None:
         """See `Loader.seek`."""
@@ -93,6 +88,8 @@ class BlockLoader:
 
     def close(self) -> None:
         """See `Loader.close`."""
+        if self._prefetch:
+            self._prefetch.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()
 

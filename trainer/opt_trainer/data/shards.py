@@ -132,10 +132,6 @@ class Blocks:
         if shards:
             self._cache.fetch([shards[first] for first in sorted(shards)], progress)
 
-    def fetch_all(self) -> None:
-        """Fetch every shard. Raises as `ShardCache.path`."""
-        self._cache.fetch(self._shards)
-
     def read(self, blocks: Sequence[int]) -> npt.NDArray[np.int64]:
         """Tokens of the blocks, of shape (len(blocks), tokens per block)."""
         self.fetch(blocks)
