@@ -28,7 +28,7 @@ from opt_model.exchange import Weights, write
 from opt_trainer.loop.agreement import Flags, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.optimiser import optimiser_of
 
 RATE, BETAS, EPSILON, DECAY, CLIP = 6e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
@@ -142,7 +142,7 @@ def take_weights(worker: WorkerModel, folder: Path) -> None:
 
 def our_step(job: Job, plan: Plan, worker: WorkerModel) -> Step:
     """One step as the loop does it: passes, agreement, update."""
-    train = TrainStep(plan, worker, Optimiser(worker.parts, plan.recipe))
+    train = TrainStep(plan, worker, optimiser_of(worker, plan))
     share = plan.share(worker.place.data_rank)
     scale = plan.precision.loss_scale.initial if plan.precision.loss_scale else 1.0
 

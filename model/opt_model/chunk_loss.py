@@ -20,7 +20,7 @@ ChunkLoss = Callable[[Tensor, Tensor, float | None], tuple[Tensor, Tensor | None
 
 
 def divided(group: dist.ProcessGroup | None) -> ChunkLoss:
-    """Few passes over a chunk that stays in a processor's cache; ranks of `group` hold the vocabulary's other rows."""
+    """In place, in few passes; ranks of `group` hold the vocabulary's other rows."""
 
     def chunk_loss(logits_CV: Tensor, targets_C: Tensor, scale: float | None) -> tuple[Tensor, Tensor | None]:
         scores, loss_C1 = _scores(logits_CV.float(), targets_C, group)

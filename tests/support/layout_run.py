@@ -15,7 +15,7 @@ from opt_model.attention import SelfAttention
 from opt_trainer.loop.agreement import Flags, Sums, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build, initial_values
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.optimiser import optimiser_of
 from opt_trainer.recipe.schedule import learning_rate
 
 Boxes = list[tuple[str, tuple[int, ...], tuple[int, ...], np.ndarray[Any, Any]]]
@@ -50,7 +50,7 @@ def run_plans(rank: int, plans: list[bytes], steps: int) -> list[Run]:
 def run_plan(rank: int, plan: Plan, steps: int) -> Run:
     worker = build(plan, rank)
     initial_values(worker, plan.recipe.seed)
-    train = TrainStep(plan, worker, Optimiser(worker.parts, plan.recipe))
+    train = TrainStep(plan, worker, optimiser_of(worker, plan))
     scale = plan.precision.loss_scale.initial if plan.precision.loss_scale else 1.0
     run = Run([], [], [], [])
     for step in range(1, steps + 1):
@@ -72,7 +72,7 @@ def one_step(train: TrainStep, plan: Plan, worker: WorkerModel, step: int, scale
 
 def boxes(worker: WorkerModel, tensors: list[torch.Tensor]) -> Boxes:
     return [
-        (part.name, part.whole, part.box.offset, tensor.detach().cpu().numpy().copy())
+        (part.name, part.whole, part.box.offset, tensor.detach().float().cpu().numpy().copy())
         for part, tensor in zip(worker.parts, tensors, strict=True)
     ]
 

@@ -16,14 +16,14 @@ from opt_trainer.checkpoint.restore import CheckpointRestorer
 from opt_trainer.checkpoint.saver import CheckpointSaver, SaveSettings
 from opt_trainer.loop.tensors import saved_tensors
 from opt_trainer.parallelism.build import build
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.optimiser import optimiser_of
 from opt_trainer.state import LocalTensor, LoopState, RunIdentity
 
 
 def tensors_of(plan: Plan, rank: int) -> list[LocalTensor]:
     """What this rank would save."""
     worker = build(plan, rank)
-    return saved_tensors(worker, Optimiser(worker.parts, plan.recipe))
+    return saved_tensors(worker, optimiser_of(worker, plan))
 
 
 def expected(t: LocalTensor) -> torch.Tensor:

@@ -8,40 +8,41 @@ import pytest
 import torch
 
 from opt_trainer.parallelism.build import build, initial_values
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.moments import Moments
+from opt_trainer.recipe.optimiser import optimiser_of
 from support.plans import tiny_plan
 
 pytestmark = pytest.mark.unit
 
 
 def test_moments_begin_as_zeros_in_the_shapes_of_the_parts() -> None:
-    optimiser, shapes = _optimiser()
-    for moments in (optimiser.first, optimiser.second):
+    found, shapes = _moments()
+    for moments in (found.first, found.second):
         assert [moment.shape for moment in moments] == shapes
         assert not any(moment.count_nonzero() for moment in moments)
         assert all(moment.is_contiguous() and moment.data_ptr() % 64 == 0 for moment in moments)
 
 
 def test_moments_do_not_share_a_byte() -> None:
-    optimiser, _ = _optimiser()
-    moments = [*optimiser.first, *optimiser.second]
+    found, _ = _moments()
+    moments = [*found.first, *found.second]
     for number, moment in enumerate(moments, start=1):
         moment.fill_(number)
     assert all(torch.all(moment == number) for number, moment in enumerate(moments, start=1))
 
 
 def test_a_forked_child_does_not_write_into_its_parents_moments() -> None:
-    optimiser, _ = _optimiser()
+    found, _ = _moments()
     pid = os.fork()
     if pid == 0:
-        optimiser.first[0].fill_(1.0)
+        found.first[0].fill_(1.0)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    assert not optimiser.first[0].count_nonzero()
+    assert not found.first[0].count_nonzero()
 
 
-def _optimiser() -> tuple[Optimiser, list[torch.Size]]:
+def _moments() -> tuple[Moments, list[torch.Size]]:
     plan = tiny_plan()
     worker = build(plan, 0)
     initial_values(worker, seed=1)
-    return Optimiser(worker.parts, plan.recipe), [part.master.shape for part in worker.parts]
+    return optimiser_of(worker, plan).moments, [part.master.shape for part in worker.parts]

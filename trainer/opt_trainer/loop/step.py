@@ -11,7 +11,6 @@ from opt_api.documents.plan import Plan
 from opt_model import LossSum, reseed
 from opt_trainer.parallelism.build import WorkerModel
 from opt_trainer.parallelism.gradients import gradients_of
-from opt_trainer.recipe.norm import square_share
 from opt_trainer.recipe.optimiser import Optimiser, clip_divisor
 
 
@@ -20,9 +19,9 @@ class TrainStep:
 
     def __init__(self, plan: Plan, worker: WorkerModel, optimiser: Optimiser) -> None:
         self._plan, self._worker, self._optimiser = plan, worker, optimiser
-        self._gradients = gradients_of(worker)
         self._device = torch.device(plan.layout.device)
         self._passes = _relative(plan, worker.place.data_rank)
+        self._gradients = gradients_of(worker, len(self._passes), as_computed=optimiser.takes_compute_format)
         self._taken: Sequence[Tensor] = ()
 
     def compute(self, step: int, rows: Tensor, loss_scale: float) -> Tensor:
@@ -46,9 +45,7 @@ class TrainStep:
             reseed(self._plan.recipe.seed, step, number, self._worker.place.data_rank)
             sums += self._pass(rows[part].to(self._device), scale)
         self._taken = self._gradients.take()
-        parts = self._worker.parts
-        squares = (square_share(parts, self._taken), square_share(parts, [part.master for part in parts]))
-        return torch.cat((sums, *squares))
+        return torch.cat((sums, self._optimiser.squares(self._taken)))
 
     def nothing(self) -> Tensor:
         """What a skipped batch adds to the gang's sums."""
@@ -69,9 +66,7 @@ class TrainStep:
             clip: Largest norm allowed.
             loss_scale: That `compute` was given.
         """
-        divisor = torch.tensor(clip_divisor(norm, clip, loss_scale), dtype=torch.float32, device=self._device)
-        self._optimiser.update(self._taken, learning_rate, divisor)
-        self._worker.publish()
+        self._optimiser.update(self._taken, learning_rate, clip_divisor(norm, clip, loss_scale))
         self._taken = ()
 
     def drop(self) -> None:

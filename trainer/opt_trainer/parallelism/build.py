@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from opt_api.architecture import Architecture
 from opt_api.documents.plan import Plan
-from opt_api.training.parallelism import ActivationCheckpointing, Device, NumberFormat
+from opt_api.training.parallelism import ActivationCheckpointing, NumberFormat
 from opt_model import OPT, fill
 from opt_model.block import Block
 from opt_model.chunk_loss import Fused
@@ -94,7 +94,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
         _divider(plan)(model, mesh[TENSOR])
     _recompute(model, plan.layout.activation_checkpointing)
     if plan.layout.compile:
-        _compile(model, plan.layout.device)
+        _compile(model)
     sharded = place.data_parallel > 1 and (place.shard > 1 or place.tensor > 1)
     compute = DTYPES[plan.precision.compute]
     if sharded:
@@ -145,9 +145,8 @@ def _recompute(model: OPT, how: ActivationCheckpointing) -> None:
         block.recompute = every is not None and number % every == 0
 
 
-def _compile(model: OPT, device: Device) -> None:
-    if device == "cuda":
-        model.fused_loss = Fused()
+def _compile(model: OPT) -> None:
+    model.fused_loss = Fused()
     for block in _blocks(model):
         block.body = torch.compile(block.body)
 

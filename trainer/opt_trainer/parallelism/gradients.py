@@ -1,4 +1,4 @@
-"""How gradients get from backward passes to the optimiser: summed over passes and workers, float32, local."""
+"""How gradients get from backward passes to the optimiser: summed over passes and workers in float32, local."""
 
 from __future__ import annotations
 
@@ -26,16 +26,22 @@ class Gradients(Protocol):
         """The sums, one per part, in the parts' order; call it once, after the last pass."""
 
 
-def gradients_of(worker: WorkerModel) -> Gradients:
-    """The way that fits the worker's layout and number format."""
+def gradients_of(worker: WorkerModel, passes: int, *, as_computed: bool) -> Gradients:
+    """The way that fits the worker's layout and number format.
+
+    Args:
+        worker: Whose gradients.
+        passes: Backward passes of a step; the sum of several needs float32.
+        as_computed: Whether gradients may stay in the format that the model computes in.
+    """
     replicated = worker.place.data_parallel > 1 and not worker.sharded
     group = worker.mesh.get_group(REPLICATE) if worker.mesh is not None and replicated else None
-    low = any(part.parameter.dtype != torch.float32 for part in worker.parts)
-    return BucketedGradients(worker.parts, group) if low or group is not None else DirectGradients(worker.parts)
+    widened = any(part.parameter.dtype != torch.float32 for part in worker.parts) and not (as_computed and passes == 1)
+    return BucketedGradients(worker.parts, group) if widened or group is not None else DirectGradients(worker.parts)
 
 
 class DirectGradients:
-    """Autograd adds up in place: one worker in float32, or FSDP, which reduces after each pass."""
+    """As autograd leaves them: one worker, whose passes autograd adds up, or FSDP, which reduces after each pass."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts

@@ -20,7 +20,7 @@ from opt_trainer.loop.agreement import Flags, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.loop.tensors import saved_tensors
 from opt_trainer.parallelism.build import build, initial_values, outline_ahead
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.optimiser import optimiser_of
 from opt_trainer.recipe.schedule import learning_rate
 
 TINY_LENGTH = 8
@@ -36,7 +36,7 @@ def rehearse(plan: Plan) -> None:
     with _pretended_gang(small.layout.world_size):
         worker = build(small, 0)
         initial_values(worker, small.recipe.seed)
-        optimiser = Optimiser(worker.parts, small.recipe)
+        optimiser = optimiser_of(worker, small)
         saved_tensors(worker, optimiser)
         train = TrainStep(small, worker, optimiser)
         rows = torch.zeros(len(small.share(0)), TINY_LENGTH + 1, dtype=torch.int64)

@@ -36,7 +36,7 @@ from opt_trainer.program.gang import joined
 from opt_trainer.program.inbox import ChangeFolder, NoChanges
 from opt_trainer.program.preflight import check_plan
 from opt_trainer.program.stopping import StopFlag, listening
-from opt_trainer.recipe.optimiser import Optimiser
+from opt_trainer.recipe.optimiser import Optimiser, optimiser_of
 from opt_trainer.state import LocalTensor, RunIdentity, Telemetry
 from opt_trainer.telemetry.hub import open_telemetry
 
@@ -103,7 +103,7 @@ def _train(life: _Life) -> End:
             open_things.enter_context(joined(config))
             dataset = _dataset(config)
             worker = build(plan, config.rank)
-            optimiser = Optimiser(worker.parts, plan.recipe)
+            optimiser = optimiser_of(worker, plan)
             tensors = saved_tensors(worker, optimiser)
         loader = _loader(config, worker, dataset)
         open_things.callback(loader.close)
@@ -174,7 +174,6 @@ def _load(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors: list[
         return _from_store(life, worker, optimiser, tensors)
     kept = fill(config.memory, config.memory_step, tensors)
     optimiser.restored()
-    worker.publish()
     if config.rank == 0:
         Thread(target=_hold_quietly, args=(life,), name="fence", daemon=True).start()
     return kept
@@ -204,7 +203,6 @@ def _from_store(life: _Life, worker: WorkerModel, optimiser: Optimiser, tensors:
         state = fresh(plan)
         return Kept(state, first_save(state, None))
     optimiser.restored()
-    worker.publish()
     state = resumed(plan, restored.state)
     return Kept(state, first_save(state, restored.lineage_parent))
 

@@ -1,74 +1,50 @@
-"""AdamW on this worker's float32 parts (arXiv 1711.05101), with clipping and unscaling inside the fused kernel."""
+"""AdamW on this worker's float32 parts (arXiv 1711.05101): what a step asks of it, and which one it gets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from opt_api.documents.plan import RecipePlan
-from opt_model.zeros import untouched_zeros
-from opt_trainer.parallelism.build import Part
-
-_LINE = 16
-"""Numbers in a cache line; every tensor begins with one."""
+from opt_api.documents.plan import Plan
+from opt_trainer.parallelism.build import WorkerModel
+from opt_trainer.recipe.fused import FusedAdam
+from opt_trainer.recipe.moments import Moments
+from opt_trainer.recipe.one_pass import OnePassAdam
 
 
-class Optimiser:
+class Optimiser(Protocol):
     """Decay reaches every parameter, biases and layer norms included, as in the released code.
 
-    Moments are there from the start, so that a checkpoint can be read into them before the first step.
+    Attributes:
+        moments: What it remembers; a checkpoint is read into these tensors and into the parts' masters.
+        takes_compute_format: Whether gradients may come in the format that the model computes in, not only in float32.
     """
 
-    def __init__(self, parts: Sequence[Part], recipe: RecipePlan) -> None:
-        self._slots = [nn.Parameter(part.master, requires_grad=False) for part in parts]
-        self._held = [slot for slot in self._slots if slot.numel()]
-        self._adam = torch.optim.AdamW(
-            self._held,
-            lr=recipe.peak_learning_rate,
-            betas=(recipe.beta1, recipe.beta2),
-            eps=recipe.epsilon,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
-        self.updates = torch.zeros(1, dtype=torch.float32)
-        """Updates made, [1]: Adam's own clock, which overflowing steps do not advance."""
-        masters = [part.master for part in parts]
-        self.first, self.second = _zeros_like(masters), _zeros_like(masters)
-        for slot, first, second in zip(self._slots, self.first, self.second, strict=True):
-            if slot.numel():
-                step = torch.zeros((), dtype=torch.float32, device=slot.device)
-                self._adam.state[slot] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
+    moments: Moments
+    takes_compute_format: bool
 
     def restored(self) -> None:
-        """Take Adam's clock from `updates`, after a checkpoint was read into the tensors."""
-        for slot in self._held:
-            self._adam.state[slot]["step"].fill_(self.updates.item())
+        """Go on from what was read into the masters and the moments."""
 
-    def update(self, gradients: Sequence[Tensor], learning_rate: float, divisor: Tensor) -> None:
-        """One step with the gradients divided by `divisor`, a float32 scalar (loss scale and clipping in one)."""
-        for slot, gradient in zip(self._slots, gradients, strict=True):
-            slot.grad = gradient if slot.numel() else None
-        for group in self._adam.param_groups:
-            group["lr"] = learning_rate
-        self._adam.grad_scale = divisor  # type: ignore[attr-defined]  # read by the fused kernel, as GradScaler sets it
-        self._adam.step()
-        self.updates += 1
-        for slot in self._held:
-            slot.grad = None
+    def squares(self, gradients: Sequence[Tensor]) -> Tensor:
+        """This worker's shares of the squared norms of gradients and weights, float64 [2]; see `recipe.norm`."""
+
+    def update(self, gradients: Sequence[Tensor], learning_rate: float, divisor: float) -> None:
+        """One step, of what the model computes with as well.
+
+        Args:
+            gradients: One per part.
+            learning_rate: Of this step.
+            divisor: What gradients are divided by: loss scale and clipping in one.
+        """
 
 
-def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
-    """Zeros in the masters' shapes, whose memory the system provides when they are first touched.
-
-    A recovery fills them at once with what was kept: zeros that are written before cost it a third of its memory work.
-    """
-    if not masters or masters[0].device.type != "cpu":
-        return [torch.zeros_like(master) for master in masters]
-    sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
-    pieces = torch.split(untouched_zeros(sum(sizes), torch.float32), sizes)
-    return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
+def optimiser_of(worker: WorkerModel, plan: Plan) -> Optimiser:
+    """The one for the plan: compiled where the model is, on a processor."""
+    one_pass = plan.layout.compile and plan.layout.device == "cpu"
+    return (OnePassAdam if one_pass else FusedAdam)(worker, plan.recipe)
 
 
 def clip_divisor(norm: float, clip: float, loss_scale: float) -> float:
