@@ -69,8 +69,8 @@ def _size(dtype: str, quick: bool) -> dict[str, int]:
         return {"layers": 2, "length": 32, "warmup": 1, "per_round": 1}
     if dtype == "bfloat16" and not torch.cpu.get_capabilities().get("avx512_bf16"):
         return {"length": 64, "warmup": 1, "per_round": 1}
-    # The first steps after the others' turns are slower, by a tenth to a third: where steps are short, a round goes on.
-    return {"length": 256, "warmup": 2, "per_round": 6 if dtype == "bfloat16" else 2}
+    # The first steps after the others' turns are slower, by a tenth to a third: a round goes on.
+    return {"length": 256, "warmup": 2, "per_round": 6}
 
 
 def _alone(base: Any, rounds: int, dtype: str, dropout: float, compiled: bool) -> list[Case]:

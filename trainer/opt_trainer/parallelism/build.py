@@ -94,7 +94,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
         _divider(plan)(model, mesh[TENSOR])
     _recompute(model, plan.layout.activation_checkpointing)
     if plan.layout.compile:
-        _compile(model)
+        _compile(model, in_place=plan.layout.device == "cpu" and plan.precision.compute == "float32")
     sharded = place.data_parallel > 1 and (place.shard > 1 or place.tensor > 1)
     compute = DTYPES[plan.precision.compute]
     if sharded:
@@ -145,8 +145,9 @@ def _recompute(model: OPT, how: ActivationCheckpointing) -> None:
         block.recompute = every is not None and number % every == 0
 
 
-def _compile(model: OPT) -> None:
-    model.fused_loss = Fused()
+def _compile(model: OPT, *, in_place: bool) -> None:
+    """Compile each block, and the loss of a chunk unless it is as fast `in_place`, which saves a chunk of float32."""
+    model.fused_loss = None if in_place else Fused()
     for block in _blocks(model):
         block.body = torch.compile(block.body)
 
