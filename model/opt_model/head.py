@@ -79,9 +79,9 @@ def token_loss(
 
 
 def _chunks_of(x_NE: Tensor, share: VocabularyShare, fused: ChunkLoss | None) -> ChunkLoss:
-    if share.group is None and x_NE.is_cuda:
-        return fused or whole
-    return divided(share.group)
+    if share.group is not None:
+        return divided(share.group)
+    return fused or (whole if x_NE.is_cuda else divided(None))
 
 
 class _TokenLoss(torch.autograd.Function):
