@@ -71,6 +71,7 @@ class Resources(Model):
     cpu: Quantity = "1"
     memory: Quantity = "2Gi"
     ephemeral_storage: Quantity = "10Gi"
+    """Local disk. A host of a training keeps the shards of its data set there, two bytes a token."""
     shared_memory: Quantity = "1Gi"
     """Size of /dev/shm, within `memory`."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from opt_api.documents.exit_report import ExitReport
 from opt_api.documents.plan import Plan
 from opt_api.resolve.resized import resized
-from opt_cli.worker_entry_names import DATASET, FAULTS, PLAN, STORE
+from opt_cli.worker_entry_names import DATASET, DISK, FAULTS, PLAN, STORE
 from opt_cli.worker_faults import WorkerFaults
 from opt_cli.worker_telemetry import WorkerTelemetry
 from opt_runtime.rendezvous.joining import join
@@ -39,6 +39,7 @@ def run(context: WorkerContext) -> ExitReport:
         local_rank=order.local_rank,
         work=Path(order.directory),
         dataset=os.environ[DATASET],
+        disk=int(os.environ[DISK]) if DISK in os.environ else None,
         changes=context.changes,
         memory=context.memory if plan.checkpointing.memory_tier else None,
         memory_step=order.restore_step if order.from_memory else None,

@@ -117,3 +117,15 @@ def test_a_run_is_hurt_changed_interrupted_and_finished_by_the_same_command(tmp_
     refused = shell.run("run", "other.yaml")
     assert refused.returncode == 2
     assert "differs in recipe" in refused.stderr
+
+
+def test_a_data_set_that_does_not_fit_a_hosts_disk_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    """As the operator tells hosts what their disk has; a pod that fills more of it is evicted."""
+    shell = Shell(tmp_path)
+    shell.environment |= {"OPT_RUN_DISK": "100000"}
+    found = shell.run("run", "spec.yaml", "--json")
+    said = found.stdout + found.stderr
+    assert found.returncode != 0
+    assert "BadSpec" in said
+    assert "pods.resources.ephemeralStorage is 100000; raise it to 1Mi" in said
+    assert shell.status()["step"] == 0

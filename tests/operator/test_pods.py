@@ -61,6 +61,13 @@ def test_it_is_restricted(name: str, spec: dict[str, Any]) -> None:
         assert not any("hostPort" in port for port in one.get("ports", []))
 
 
+def test_a_host_knows_how_much_of_the_disk_is_its_own() -> None:
+    host = dict(every_pod(pods={"resources": {"ephemeralStorage": "3Gi"}}))["host"]
+    said = {item["name"]: item.get("value") for item in host["containers"][0]["env"]}
+    assert said["OPT_RUN_DISK"] == str(3 * 1024**3)
+    assert {"name": "tmp", "emptyDir": {"sizeLimit": "3Gi"}} in host["volumes"]
+
+
 @pytest.mark.parametrize(("name", "spec"), list(every_pod()))
 def test_no_credential_is_written_into_it(name: str, spec: dict[str, Any]) -> None:
     """The Secret is named in a volume and nowhere else."""

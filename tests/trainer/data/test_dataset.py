@@ -7,6 +7,7 @@ import pytest
 from opt_api.documents.plan import Plan
 from opt_store import digest_of_file, open_store
 from opt_trainer.data.dataset import BadData, open_dataset
+from opt_trainer.errors import BadSpec
 from support.datasets import NO_DIGEST, write_dataset
 from support.plans import tiny_plan
 
@@ -50,6 +51,23 @@ def test_what_does_not_fit_is_named_with_both_numbers(store, tmp_path, made, mes
     write_dataset(store, "data", **made)
     with pytest.raises(BadData, match=message):
         open_dataset(store, "data/manifest.json", tmp_path / "c", plan())
+
+
+def test_a_disk_without_room_for_all_that_a_run_needs_is_refused_with_both_numbers(store, tmp_path):
+    manifest = write_dataset(store, "data")
+    size = sum(shard.size for shard in manifest.shards)
+    with pytest.raises(BadSpec, match=rf"shards have {size} bytes.*ephemeralStorage is {size}; raise it to 1Mi"):
+        open_dataset(store, "data/manifest.json", tmp_path / "c", plan(), disk=size)
+    open_dataset(store, "data/manifest.json", tmp_path / "c", plan(), disk=size * 2)
+
+
+def test_a_short_run_opens_what_it_may_need_little_of_and_stops_at_its_bound(store, tmp_path):
+    manifest = write_dataset(store, "data")
+    size = sum(shard.size for shard in manifest.shards)
+    short = tiny_plan(model={"vocabularySize": 1000}, optimisation={"totalTokens": 128, "warmupTokens": 0})
+    dataset = open_dataset(store, "data/manifest.json", tmp_path / "c", short, disk=size)
+    with pytest.raises(BadSpec, match=r"a host has \d+ for them, which is 90% of its disk"):
+        dataset.cache.fetch(manifest.shards)
 
 
 def test_a_manifest_that_lost_a_shard_is_refused(store, tmp_path):

@@ -10,11 +10,17 @@ from pydantic import ValidationError
 
 from opt_api.documents.manifests import DatasetManifest
 from opt_api.documents.plan import Plan
+from opt_api.quantity import binary_quantity
 from opt_store import Store, StoreError
-from opt_trainer.data.shards import Blocks, ShardCache
+from opt_trainer.data.shards import ROOM_SHARE, Blocks, ShardCache
+from opt_trainer.errors import BadSpec
 
 NOTE = "manifest.json"
 """File beside the shards with the manifest as it was last read."""
+
+
+SURELY_ALL = 10
+"""Blocks that a host reads for each shard, from which on it needs every shard but for one chance in 20,000 for each."""
 
 
 class BadData(Exception):  # noqa: N818 - named as the exit cause it leads to
@@ -59,7 +65,14 @@ class Dataset:
 
 
 def open_dataset(
-    store: Store, manifest_key: str, folder: Path, plan: Plan, expect: str | None = None, *, again: bool = False
+    store: Store,
+    manifest_key: str,
+    folder: Path,
+    plan: Plan,
+    expect: str | None = None,
+    *,
+    again: bool = False,
+    disk: int | None = None,
 ) -> Dataset:
     """Read a data set's manifest and check that the plan can train on it.
 
@@ -70,9 +83,11 @@ def open_dataset(
         plan: What will be trained.
         expect: Digest that the manifest must have.
         again: This run has opened it in this folder before; the manifest is then taken from there, if it is there.
+        disk: Bytes of local disk that a host may fill; None where nothing but the disk bounds it.
 
     Raises:
         BadData: It is no manifest, has another digest, or does not fit the plan.
+        BadSpec: It does not fit a host's disk.
         opt_store.StoreError: It cannot be read.
     """
     where = f"data set {manifest_key!r} in {store.url}"
@@ -85,8 +100,11 @@ def open_dataset(
     problems = problems_of(manifest, plan)
     if problems:
         raise BadData(f"{where}: " + "; ".join(problems))
+    if disk is not None and (problem_of_disk := _disk_problem(manifest, plan, disk)):
+        raise BadSpec(f"{where}: {problem_of_disk}")
     prefix = manifest_key.rpartition("/")[0]
-    cache = ShardCache(store, f"{prefix}/" if prefix else "", folder)
+    room = None if disk is None else int(disk * ROOM_SHARE)
+    cache = ShardCache(store, f"{prefix}/" if prefix else "", folder, room=room)
     if not again:
         _write_down(note, data)
     return Dataset(manifest, manifest.digest(), cache)
@@ -116,6 +134,18 @@ def problems_of(manifest: DatasetManifest, plan: Plan) -> list[str]:
         ),
     )
     return [text for wrong, text in checks if wrong]
+
+
+def _disk_problem(manifest: DatasetManifest, plan: Plan, disk: int) -> str | None:
+    """Why the shards that a run comes to need do not fit a host; a short run may need few of them."""
+    read = plan.recipe.total_steps * plan.recipe.batch_sequences / plan.layout.hosts
+    needed = sum(shard.size for shard in manifest.shards)
+    if read < SURELY_ALL * len(manifest.shards) or needed <= disk * ROOM_SHARE:
+        return None
+    return (
+        f"its shards have {needed} bytes, of which a host needs all in {plan.recipe.total_steps} steps, and "
+        f"pods.resources.ephemeralStorage is {disk}; raise it to {binary_quantity(int(needed / ROOM_SHARE) + 1)}"
+    )
 
 
 def _write_down(note: Path, data: bytes) -> None:

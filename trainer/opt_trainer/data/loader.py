@@ -54,7 +54,7 @@ class BlockLoader:
             progress: Told of bytes.
 
         Raises:
-            opt_store.StoreError, opt_trainer.errors.BadHost: See `ShardCache.path`.
+            opt_store.StoreError, opt_trainer.errors.BadHost, opt_trainer.errors.BadSpec: See `ShardCache.path`.
         """
         steps = range(step, step + STEPS_FETCHED)
         blocks = dict.fromkeys(b for s in steps for b in self._order.share(s, self._rank, self._ranks))

@@ -8,7 +8,7 @@ from threading import Event, Thread
 from opt_api.documents.manifests import ShardEntry
 from opt_store import StoreError
 from opt_trainer.data.shards import ShardCache
-from opt_trainer.errors import BadHost
+from opt_trainer.errors import BadHost, BadSpec
 
 AGAIN_S = 15.0
 """Seconds until a store that was away is asked again."""
@@ -48,6 +48,6 @@ class Prefetch:
             self._cache.path(shard)
         except StoreError as fault:
             return fault.transient
-        except BadHost:
+        except (BadHost, BadSpec):
             return False
         return False

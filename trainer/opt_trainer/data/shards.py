@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast
@@ -18,11 +18,13 @@ import pyarrow as pa
 
 from opt_api.documents.manifests import ObjectEntry, ShardEntry
 from opt_store import Corrupt, Store, digest_of_file
-from opt_trainer.errors import BadHost
+from opt_trainer.errors import BadHost, BadSpec
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all), from any thread."""
 
+ROOM_SHARE = 0.9
+"""Of the disk that a host may fill, what shards may take; records, logs and sockets need the rest."""
 TOKENS = "tokens"
 """Column of a shard: FixedSizeList<uint16>[tokens per block], without nulls."""
 DOCUMENTS = "documents"
@@ -34,10 +36,16 @@ class ShardCache:
 
     A file is named by its digest, appears only when it was checked, and is checked again when it is opened unless
     nothing about the file changed since the last check.
+
+    Attributes:
+        room: Bytes that shards may take in the folder; None for what the disk has.
     """
 
-    def __init__(self, store: Store, prefix: str, folder: Path, parallel: int = 4) -> None:
+    def __init__(self, store: Store, prefix: str, folder: Path, parallel: int = 4, *, room: int | None = None) -> None:
         self._store, self._prefix, self._folder, self._parallel = store, prefix, folder, parallel
+        self.room = room
+        self._coming: dict[str, int] = {}
+        self._counting = Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, shard: ShardEntry, progress: Progress | None = None) -> Path:
@@ -46,14 +54,15 @@ class ShardCache:
         Raises:
             opt_store.StoreError: It cannot be had; `Corrupt` if the store's own copy has another digest.
             BadHost: This host's disk has no room for it.
+            BadSpec: It would take more than hosts may have.
         """
         path = self._folder / f"{shard.digest.partition(':')[2]}.arrow"
         with _locked(path.with_suffix(".lock")):
             if path.exists() and not _is_sound(path, shard):
                 path.unlink()
             if not path.exists():
-                self._check_room(shard)
-                self._store.download(f"{self._prefix}{shard.key}", path, expect=shard.digest, progress=progress)
+                with self._held_room(path.stem, shard):
+                    self._store.download(f"{self._prefix}{shard.key}", path, expect=shard.digest, progress=progress)
                 _note_check(path)
         return path
 
@@ -88,13 +97,44 @@ class ShardCache:
             for _ in pool.map(one, shards):
                 pass
 
-    def _check_room(self, shard: ShardEntry) -> None:
+    @contextmanager
+    def _held_room(self, name: str, shard: ShardEntry) -> Iterator[None]:
+        """Room for a shard that is fetched meanwhile, so that several at once do not take the same."""
+        with self._counting:
+            self._check_disk(shard)
+            self._check_room(shard)
+            self._coming[name] = shard.size
+        try:
+            yield
+        finally:
+            with self._counting:
+                del self._coming[name]
+
+    def _check_disk(self, shard: ShardEntry) -> None:
         free = shutil.disk_usage(self._folder).free
         if shard.size > free:
             raise BadHost(
                 f"shard {shard.key!r}: it has {shard.size} bytes, the disk of {self._folder} has {free} free; free "
                 "some, give the work folder a larger disk, or use another host"
             )
+
+    def _check_room(self, shard: ShardEntry) -> None:
+        if self.room is None:
+            return
+        taken = sum((self._there() | self._coming).values()) + shard.size
+        if taken > self.room:
+            raise BadSpec(
+                f"shard {shard.key!r}: with it shards take {taken} bytes, a host has {self.room} for them, "
+                f"which is {ROOM_SHARE:.0%} of its disk; raise pods.resources.ephemeralStorage"
+            )
+
+    def _there(self) -> dict[str, int]:
+        """Sizes of the files that are here; another rank may take an unsound one away meanwhile."""
+        found = {}
+        for path in self._folder.glob("*.arrow"):
+            with suppress(FileNotFoundError):
+                found[path.stem] = path.stat().st_size
+        return found
 
 
 class Blocks:

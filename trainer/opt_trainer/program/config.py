@@ -30,6 +30,7 @@ class WorkerConfig:
         work: Local folder of this host: shards, records, exit reports.
         dataset: URI of the data set's manifest; the plan's own where that names one.
         dataset_digest: Digest that the manifest must have.
+        disk: Bytes of local disk that this host may fill; None where nothing but the disk bounds it.
         changes: Folder in which live changes appear as `<sequence>.json`.
         report: Where the exit report is written; `exit-<rank>.json` in `work` when absent.
         stop_seconds: Bound from a stop request to the end of the process.
@@ -50,6 +51,7 @@ class WorkerConfig:
     work: Path
     dataset: str
     dataset_digest: str | None = None
+    disk: int | None = None
     changes: Path | None = None
     report: Path | None = None
     stop_seconds: float = 60.0

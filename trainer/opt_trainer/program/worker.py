@@ -158,7 +158,8 @@ def _wait(life: _Life, saver: CheckpointSaver, *, stopped: bool) -> None:
 def _dataset(config: WorkerConfig) -> Dataset:
     store, key = open_object(config.dataset)
     after_fault = config.memory_step is not None  # which the store, too, may have had a part in
-    return open_dataset(store, key, config.work / "shards", config.plan, config.dataset_digest, again=after_fault)
+    folder = config.work / "shards"
+    return open_dataset(store, key, folder, config.plan, config.dataset_digest, again=after_fault, disk=config.disk)
 
 
 def _loader(config: WorkerConfig, worker: WorkerModel, dataset: Dataset) -> BlockLoader:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from opt_api.documents.plan import Plan
+from opt_api.quantity import bytes_of
 from opt_operator.core import names
 from opt_operator.core.actions import Object
 from opt_operator.core.builders.common import PLAN_FILE, SMALL, Amounts, Parent, container, env, mounts, pod_spec
@@ -134,6 +135,7 @@ def _host_env(parent: Parent, plan: Plan, dataset: str) -> list[Object]:
         ("OPT_RUN_PLAN", PLAN_FILE),
         ("OPT_RUN_STORE", store_url(plan.storage)),
         ("OPT_RUN_DATASET", dataset),
+        ("OPT_RUN_DISK", str(bytes_of(parent.pods.resources.ephemeral_storage))),
         *store_env(plan.storage),
         fields=(
             ("POD_NAME", "metadata.name"),
