@@ -52,10 +52,13 @@ class FusedAdam:
             slot.grad = gradient if slot.numel() else None
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
-        scale = torch.tensor(divisor, dtype=torch.float32, device=self._slots[0].device)
-        self._adam.grad_scale = scale  # type: ignore[attr-defined]  # read by the fused kernel, as GradScaler sets it
+        # read by the fused kernel, as GradScaler sets it; with one it writes the gradients as well
+        self._adam.grad_scale = None if divisor == 1.0 else self._scalar(divisor)  # type: ignore[attr-defined]
         self._adam.step()
         self.moments.updates += 1
         for slot in self._held:
             slot.grad = None
         self._worker.publish()
+
+    def _scalar(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float32, device=self._slots[0].device)
