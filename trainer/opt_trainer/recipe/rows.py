@@ -31,10 +31,9 @@ class Rows:
     weights: Tensor
 
     def read(self, group: Sequence[int], tensors: Sequence[Tensor]) -> Tensor:
-        """The matrix of a group, (R, C): a view of one matrix, a copy of vectors."""
-        if len(group) == 1 and tensors[group[0]].dim() > 1:
-            tensor = tensors[group[0]]
-            return tensor.reshape(len(tensor), -1)
+        """The matrix of a group, (R, C): the part itself where it is one, a copy of vectors."""
+        if tensors[group[0]].dim() > 1:
+            return tensors[group[0]]
         return torch.cat([tensors[number] for number in group]).view(-1, self.columns)
 
     def write(self, group: Sequence[int], tensors: Sequence[Tensor], values_RC: Tensor) -> None:
