@@ -1,5 +1,5 @@
 # ruff: noqa: N815 - names carry their shape
-"""The look-up of token embeddings, whose gradient is added where the tied head has put its own.
+"""Tables that are looked up, and the look-up of tokens, whose gradient is added where the tied head has put its own.
 
 A plain look-up makes a second gradient of the size of the whole table, nearly all zeros, and adds it to the head's:
 three passes over 50272 rows for the few rows that a pass touches.
@@ -11,8 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding
+
+
+class Table(nn.Embedding):
+    """`nn.Embedding` that leaves values alone which are not there: on the meta device torch would load its compiler.
+
+    That takes a second and 100 MB, whoever comes after.
+    """
+
+    def reset_parameters(self) -> None:
+        """See `nn.Embedding`."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 @dataclass

@@ -12,7 +12,7 @@ from opt_api.architecture import POSITION_OFFSET, Architecture
 from opt_model.attention import AttentionCache
 from opt_model.block import Block
 from opt_model.chunk_loss import ChunkLoss
-from opt_model.embedding import TiedGradient, look_up
+from opt_model.embedding import Table, TiedGradient, look_up
 from opt_model.head import VocabularyShare, share_of, token_logits, token_loss
 from opt_model.linear import Linear
 
@@ -42,8 +42,8 @@ class OPT(nn.Module):
         """Format of the residual stream where it is not that of the weights."""
         self.fused_loss: ChunkLoss | None = None
         """A compiled loss, for devices that gain by one."""
-        self.embed_tokens = nn.Embedding(shape.vocabulary_size, shape.embedding_size)
-        self.embed_positions = nn.Embedding(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
+        self.embed_tokens = Table(shape.vocabulary_size, shape.embedding_size)
+        self.embed_positions = Table(shape.max_positions + POSITION_OFFSET, shape.hidden_size)
         self.project_in = _projection(shape.embedding_size, shape.hidden_size)
         self.layers = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
         self.final_layer_norm = nn.LayerNorm(shape.hidden_size) if shape.norm_position == "pre" else None

@@ -59,15 +59,15 @@ def test_a_row_does_not_depend_on_its_neighbours(level, width):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("count", [0, 127, 129, 257])
-def test_many_rows_are_multiplied_in_parts_and_the_same(level, count):
-    """As many as the second cache holds at a time: 128 rows of so many numbers in bfloat16, 64 in float32."""
+@pytest.mark.parametrize(("count", "width"), [(0, 3072), (127, 3072), (129, 3072), (257, 3072), (40, 9001)])
+def test_many_rows_are_multiplied_in_parts_and_the_same(level, count, width):
+    """As many as the second cache holds at a time: 128 rows of 3072 in bfloat16, 64 in float32; each span by span."""
     torch.manual_seed(4)
-    x, weight = torch.randn(count, 3072), torch.randn(33, 3072)
+    x, weight = torch.randn(count, width), torch.randn(61, width)
     for matrix in (Matrix(weight), Matrix(weight.bfloat16()), quantised(weight)):
         together = library.linear(matrix, x, threads=1, level=level)
         alone = [library.linear(matrix, x[i : i + 1], threads=1, level=level) for i in range(count)]
-        assert torch.equal(together, torch.cat(alone) if alone else torch.empty(0, 33))
+        assert torch.equal(together, torch.cat(alone) if alone else torch.empty(0, 61))
 
 
 def test_rows_are_quantised_with_their_own_scale():

@@ -13,8 +13,8 @@ from opt_serving.compute.group import Alone, Group, share_of
 from opt_serving.compute.room import Room
 from opt_serving.kernels.library import Matrix
 
-_ROWS = 8192
-"""Rows quantised at a time: a copy in float32 of no more than these is held."""
+_AT_ONCE = 1 << 17
+"""Numbers quantised at a time: what stays in a processor's second cache, and needs no memory worth counting."""
 
 
 class LoadedWeights:
@@ -77,8 +77,9 @@ def quantised(weight_NK: Tensor, bias: Tensor | None = None, room: Room | None =
     rows, width = weight_NK.shape
     small_NK = (room or Room()).matrix(rows, width, torch.int8)
     scale_N, shift_N = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
-    for start in range(0, rows, _ROWS):
-        part = slice(start, start + _ROWS)
+    step = max(1, _AT_ONCE // width)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
         big = weight_NK[part].float()
         scale_N[part] = (big.abs().amax(1) / 127).clamp_min(1e-30)
         small_NK[part] = (big / scale_N[part, None]).round().to(torch.int8)

@@ -65,6 +65,11 @@ template <class V> static inline auto total(V v) {  // halves onto halves, down 
 template <class V, class S> static inline void totals(const V *v, S *to) {
   for (int i = 0; i < 4; i++) to[i] = total(v[i]);
 }
+// The totals of eight vectors, the same.
+template <class V, class S> static inline void totals_of_eight(const V *v, S *to) {
+  totals(v, to);
+  totals(v + 4, to + 4);
+}
 #if defined(__AVX512F__)
 static inline __m256 half(vf v) {
   return _mm256_add_ps(_mm512_castps512_ps256((__m512)v), _mm512_extractf32x8_ps((__m512)v, 1));
@@ -94,6 +99,23 @@ template <> inline void totals(const vi *v, int32_t *to) {
   __m128i ab = _mm_hadd_epi32(quarter(v[0]), quarter(v[1])), cd = _mm_hadd_epi32(quarter(v[2]), quarter(v[3]));
   _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm_hadd_epi32(ab, cd));
 }
+#if defined(__AVX512F__)
+// Four vectors' halves onto halves and those onto each other: four numbers of each are left, side by side.
+static inline __m512 quarters(const vf *v) {
+  auto halves = [](vf a, vf b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x44), _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xee));
+  };
+  const __m512 ab = halves(v[0], v[1]), cd = halves(v[2], v[3]);
+  return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+}
+template <> inline void totals_of_eight(const vf *v, float *to) {
+  const __m512d a = _mm512_castps_pd(quarters(v)), b = _mm512_castps_pd(quarters(v + 4));
+  const __m512 pairs = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0xb1));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 0, 0, 0, 0, 0, 0, 0, 0);
+  _mm256_storeu_ps(to, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
+}
+#endif
 // The total of one, in the same order.
 static inline float total(vf v) {
   const __m128 a = quarter(v), b = _mm_add_ps(a, _mm_movehl_ps(a, a));

@@ -11,6 +11,8 @@
 #include "lanes.h"
 
 constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
+constexpr int64_t NEAR = 24 << 10;   // bytes of the rows of x of a tile that stay in the first cache beside weights and sums
+constexpr int64_t ROWS = 48;         // of weights that are multiplied with x span by span, at most
 
 // The size of parts of `count`, each at most `most` and all about the same, in whole `step`s: `most` is one, too.
 static inline int64_t even(int64_t count, int64_t most, int64_t step) {
@@ -129,16 +131,37 @@ struct Later {
   int64_t every;
 };
 
-// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x.
+// The total of each of a tile's sums. All is unrolled: a sum that is found by a variable would lie in memory, not in a
+// register.
+template <class Op, int R, int M>
+static inline void sum_up(const typename Op::Acc (&acc)[M][R], typename Op::Sum (&sums)[M][R]) {
+  if constexpr (R == 4) {
+#pragma GCC unroll 8
+    for (int m = 0; m + 2 <= M; m += 2) totals_of_eight(acc[m], sums[m]);
+    if constexpr (M % 2) totals(acc[M - 1], sums[M - 1]);
+  } else {
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++)
+      for (int r = 0; r < R; r++) sums[m][r] = total(acc[m][r]);
+  }
+}
+
+// Numbers [from, to) of every row of weights and of x. Sums wait from one span to the next.
+struct Span {
+  int64_t from, to;
+};
+
+// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x; `kept` are M x R sums.
 template <class Op, int R, int M, bool AHEAD>
-static inline void tile(const Linear &l, int64_t row, int64_t part, const typename Op::X *x, const float *x_scale,
-                        float *y, bool relu, Later later) {
+static inline void tile(const Linear &l, int64_t row, int64_t part, Span span, typename Op::Acc *kept,
+                        const typename Op::X *x, const float *x_scale, float *y, bool relu, Later later) {
   constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
   const int64_t k = l.k, skipped = (later.every - 1) * Op::STEP;
   const typename Op::W *w = static_cast<const typename Op::W *>(l.weight) + row * k;
   typename Op::Acc acc[M][R] = {};
-  int64_t i = 0;
-  for (; i + Op::STEP <= k; i += Op::STEP) {
+  if (span.from) std::memcpy(acc, kept, sizeof(acc));
+  int64_t i = span.from;
+  for (; i + Op::STEP <= span.to; i += Op::STEP) {
     if (AHEAD && !(i & skipped)) {
       for (int64_t b = 0; b < FETCHED; b += 64) __builtin_prefetch(later.from + b, 0, 2);
       later.from += FETCHED;
@@ -148,32 +171,38 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, const typena
       for (int m = 0; m < M; m++) acc[m][r] = Op::fma(acc[m][r], wv, x + m * k + i);
     }
   }
-#pragma GCC unroll 8  // all of it: a sum that is found by a variable would lie in memory, not in a register
+  if (span.to < k) {
+    std::memcpy(kept, acc, sizeof(acc));
+    return;
+  }
+  typename Op::Sum sums[M][R];
+  sum_up<Op, R, M>(acc, sums);
+#pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
-    typename Op::Sum s[R];
-    if constexpr (R == 4)
-      totals(acc[m], s);
-    else
-      for (int r = 0; r < R; r++) s[r] = total(acc[m][r]);
     if (i < k)
-      for (int r = 0; r < R; r++) s[r] += rest<Op>(w + r * part * k, x + m * k, i, k);
+      for (int r = 0; r < R; r++) sums[m][r] += rest<Op>(w + r * part * k, x + m * k, i, k);
     for (int r = 0; r < R; r++) {
       const int64_t at = row + r * part;
-      const float f = finish(l, s[r], at, x_scale ? x_scale[m] : 0.f);
+      const float f = finish(l, sums[m][r], at, x_scale ? x_scale[m] : 0.f);
       y[m * l.n + at] = act(l.bias ? f + l.bias[at] : f, relu);
     }
   }
 }
 
-// Rows [from, to) of the weights with M rows of x.
+// Rows [from, to) of the weights with M rows of x: a few of them span by span, so that x stays in the first cache for all.
 template <class Op, int M, bool AHEAD>
 __attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x,
                                              const float *xs, float *y, bool relu, Later later) {
   constexpr int R = !WIDE && M > 3 ? 3 : 4;
-  const int64_t part = (to - from) / R, fetched = AHEAD ? R * l.k * sizeof(typename Op::W) / 2 / later.every : 0;
-  for (int64_t row = from; row < from + part; row++, later.from += fetched)
-    tile<Op, R, M, AHEAD>(l, row, part, x, xs, y, relu, later);
-  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, x, xs, y, relu, {});
+  const int64_t part = (to - from) / R;
+  const int64_t step = to - from > ROWS ? l.k : even(l.k, NEAR / (M * int64_t(sizeof(typename Op::X))), 16 * Op::STEP);
+  typename Op::Acc kept[ROWS * M];
+  for (Span span{0, std::min(step, l.k)}; span.from < l.k; span = {span.to, std::min(span.to + step, l.k)}) {
+    const int64_t fetched = AHEAD ? R * (span.to - span.from) * int64_t(sizeof(typename Op::W)) / 2 / later.every : 0;
+    for (int64_t i = 0; i < part; i++, later.from += fetched)
+      tile<Op, R, M, AHEAD>(l, from + i, part, span, kept + i * R * M, x, xs, y, relu, later);
+  }
+  for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, {0, l.k}, kept, x, xs, y, relu, {});
 }
 
 template <class Op, int M>
@@ -193,7 +222,7 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
                     float *y, bool relu) {
   const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
   const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
-  const int64_t chunk = parts == 1 ? to - from : 12 * dozens;
+  const int64_t chunk = parts == 1 ? to - from : std::min(ROWS, 12 * dozens);
   const int64_t held = even(parts, std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X)))), 1);
   for (int64_t first = 0; first < parts; first += held) {
     const int64_t last = std::min(parts, first + held);
