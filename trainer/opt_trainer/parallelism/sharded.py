@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from opt_model import OPT
+from opt_trainer.parallelism.gloo import exchange_straight
 
 
 def shard(model: OPT, mesh: DeviceMesh, compute: torch.dtype) -> None:
@@ -21,7 +22,10 @@ def shard(model: OPT, mesh: DeviceMesh, compute: torch.dtype) -> None:
     """
     policy = MixedPrecisionPolicy(param_dtype=None if compute == torch.float32 else compute, reduce_dtype=torch.float32)
     for part in (*model.layers, model):
-        _sum_gradients(fully_shard(part, mesh=mesh, mp_policy=policy))
+        group = fully_shard(part, mesh=mesh, mp_policy=policy)
+        _sum_gradients(group)
+        if mesh.device_type == "cpu":
+            exchange_straight(group)
 
 
 def _sum_gradients(part: FSDPModule) -> None:
