@@ -137,6 +137,8 @@ def _gang(plan: Plan) -> Rows:
         "recomputation",
         {"none": "none", "selective": "every second block", "full": "every block"}[g.activation_checkpointing],
     )
+    if not g.reshard_after_forward:
+        yield "gathered weights", "kept from the forward to the backward pass"
     yield "engine", g.engine + (", blocks compiled" if g.compile else "")
 
 

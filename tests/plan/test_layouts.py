@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -20,6 +21,7 @@ CASES: list[dict[str, Any]] = [
     {"model": {"preset": "opt-175b"}, "parallelism": {"hosts": 4, "devicesPerHost": 8}},
     {"model": {"preset": "opt-66b"}, "parallelism": {"hosts": 8, "devicesPerHost": 8, "shard": 2}},
     {"model": {"preset": "opt-6.7b"}, "parallelism": {"devicesPerHost": 8, "microBatchSequences": 128}},
+    {"model": {"preset": "opt-30b"}, "parallelism": {"hosts": 2, "devicesPerHost": 8, "reshardAfterForward": False}},
     {"parallelism": {"device": "cpu"}, "precision": {"compute": "float32"}},
     {"parallelism": {"device": "cpu", "hosts": 4, "devicesPerHost": 2}, "precision": {"compute": "float32"}},
 ]
@@ -46,7 +48,7 @@ def applied(spec: dict[str, Any], changes: list[tuple[str, str]]) -> dict[str, A
         if text == "absent":
             place.pop(field)
         else:
-            place[field] = int(text) if text.isdigit() else text
+            place[field] = json.loads(text) if text.isdigit() or text in ("true", "false") else text
     spec_of: dict[str, Any] = made["spec"]
     return spec_of
 

@@ -98,6 +98,17 @@ def test_weights_gradients_and_moments_are_those_of_a_real_step():
     assert estimated.optimizer == size_of(moments)
 
 
+def test_weights_that_are_gathered_once_are_all_in_memory():
+    parallelism = {"device": "cpu", "devicesPerHost": 2, "microBatchSequences": 1}
+    again, once = (
+        resolve(training(**{**SMALL, "parallelism": parallelism | {"reshardAfterForward": how}}))
+        for how in (True, False)
+    )
+    block = sum(p.numel() for p in on_meta(again.architecture).layers[0].parameters())
+    again_bytes, once_bytes = (memory(p.architecture, p.layout, "bfloat16", p.sequence_length) for p in (again, once))
+    assert once_bytes.buffers - again_bytes.buffers == 2 * block * (again.architecture.layers - 2)
+
+
 def size_of(tensors) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from opt_api.documents.plan import Plan
 from opt_model import reseed
@@ -131,4 +132,17 @@ def groups_of(rank: int, plans: list[bytes]) -> list[dict[str, Any]]:
         ]
         sums = [(group.force_sum_reduction_for_comms, group.gradient_divide_factor) for group in groups]
         found.append({"names": names, "sums": sums})
+    return found
+
+
+def gathered_after_forward(rank: int, plans: list[bytes]) -> list[int]:
+    """How many blocks have their whole weights after a forward pass."""
+    found = []
+    for plan in map(Plan.from_bytes, plans):
+        worker = build(plan, rank)
+        initial_values(worker, plan.recipe.seed)
+        rows = batch_of(plan, 1)
+        worker.model(rows[:, :-1], rows[:, 1:])
+        weights = [next(block.parameters()) for block in worker.model.layers]
+        found.append(sum(not isinstance(weight, DTensor) for weight in weights))
     return found

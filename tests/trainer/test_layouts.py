@@ -17,11 +17,22 @@ from opt_api.documents.plan import Plan, PrecisionPlan
 from opt_api.training.optimisation import LossScale
 from opt_model.exchange.names import shapes_of
 from support.gloo import run_gang
-from support.layout_run import Run, check_gradients, difference, groups_of, heads_of, run_plan, run_plans, whole_tensors
+from support.layout_run import (
+    Run,
+    check_gradients,
+    difference,
+    gathered_after_forward,
+    groups_of,
+    heads_of,
+    run_plan,
+    run_plans,
+    whole_tensors,
+)
 from support.plans import tiny_plan
 
 STEPS = 6
 POST = {"normPosition": "post", "embeddingSize": 16}
+ONCE = {"reshardAfterForward": False}
 RESIDUAL = {"dropout": 0.3}
 """Dropout of the residual stream, which all ranks of a tensor-parallel group draw alike, as one process does."""
 
@@ -53,6 +64,11 @@ CASES: dict[int, dict[str, Plan]] = {
         "fsdp": plan_of(2),
         "fsdp two passes": plan_of(2, microBatchSequences=2),
         "fsdp recompute full": plan_of(2, activationCheckpointing="full"),
+        "fsdp gathered once": plan_of(2, **ONCE),
+        "fsdp gathered once, two passes, recompute full": plan_of(
+            2, **ONCE, microBatchSequences=2, activationCheckpointing="full"
+        ),
+        "fsdp gathered once bf16": plan_of(2, "bfloat16", **ONCE),
         "fsdp post-norm": plan_of(2, model=POST),
         "fsdp bf16": plan_of(2, "bfloat16"),
         "fsdp fp16": plan_of(2, "float16"),
@@ -79,6 +95,8 @@ CASES: dict[int, dict[str, Plan]] = {
         "fsdp": plan_of(4),
         "hybrid": plan_of(4, shard=2),
         "hybrid bf16": plan_of(4, "bfloat16", shard=2),
+        "hybrid gathered once": plan_of(4, shard=2, **ONCE),
+        "tensor x fsdp gathered once": plan_of(4, tensorParallel=2, **ONCE),
         "replicate": plan_of(4, shard=1),
         "tensor": plan_of(4, tensorParallel=4),
         "tensor x fsdp": plan_of(4, tensorParallel=2),
@@ -150,6 +168,16 @@ def test_the_tied_weight_is_in_one_group_and_every_reduction_is_a_sum(layout: di
         assert sorted(everywhere) == sorted(shapes_of(plan.architecture))
         assert len(found["names"]) == plan.architecture.layers + 1
         assert set(found["sums"]) == {(True, 1.0)}
+
+
+@pytest.mark.integration
+def test_blocks_stay_gathered_where_asked_and_the_run_is_the_same_bit_by_bit() -> None:
+    plans = [plan_of(2, "bfloat16", **layout).to_bytes() for layout in ({}, ONCE)]
+    layers = tiny_plan().architecture.layers
+    assert run_gang(2, gathered_after_forward, plans) == [[0, layers]] * 2
+    for again, once in run_gang(2, run_plans, plans, STEPS):
+        assert (again.losses, again.norms) == (once.losses, once.norms)
+        assert all(np.array_equal(mine[3], other[3]) for mine, other in zip(again.weights, once.weights, strict=True))
 
 
 @pytest.mark.unit

@@ -56,6 +56,8 @@ class LayoutPlan(Model):
     accumulation: Count
     """Forward passes per optimiser step, the same on every worker: micro batch x accumulation covers its share."""
     activation_checkpointing: ActivationCheckpointing
+    reshard_after_forward: bool = True
+    """As in plans that were written before there was a choice."""
     compile: bool
     engine: Engine
 

@@ -130,6 +130,7 @@ def _fit(p: ParallelismSpec, case: Case, micro: int) -> Fit:
         micro_batch_sequences=micro,
         accumulation=ceil_div(ceil_div(case.batch_sequences, data), micro),
         activation_checkpointing=p.activation_checkpointing,
+        reshard_after_forward=p.reshard_after_forward,
         compile=p.compile,
         engine=p.engine,
     )
@@ -160,7 +161,7 @@ def nearest(p: ParallelismSpec, case: Case) -> Near | None:
     """The fitting layout with the fewest changed fields; among those the one that costs least.
 
     Cost goes by the most expensive field first: fewest hosts, then the narrowest tensor-parallel group, the least
-    recomputation, sharding as it is, a larger pod (cpu), smaller passes.
+    recomputation, sharding as it is, a larger pod (cpu), smaller passes, weights gathered twice.
     """
     options = _options(p, case)
     for changed in range(1, len(options) + 1):
@@ -197,6 +198,7 @@ def _options(p: ParallelismSpec, case: Case) -> list[Option]:
     widths = [t for t in (2, 4, 8, 16, 32, 64) if t > (p.tensor_parallel or 1) and p.devices_per_host % t == 0]
     hosts = [p.hosts * factor for factor in (2, 4, 8, 16, 32, 64, 128, 256) if p.hosts * factor <= 16384]
     options = [
+        Option("reshard_after_forward", [] if p.reshard_after_forward else [True]),
         Option("micro_batch_sequences", [None] if p.micro_batch_sequences else []),
         Option("pod_memory", [_larger_pod(p, case)] if p.device == "cpu" else []),
         Option("shard", [None] if p.shard else []),
@@ -217,6 +219,7 @@ def _larger_pod(p: ParallelismSpec, case: Case) -> str:
 _PATHS = {
     "pod_memory": "spec.pods.resources.memory",
     "micro_batch_sequences": "spec.parallelism.microBatchSequences",
+    "reshard_after_forward": "spec.parallelism.reshardAfterForward",
     "activation_checkpointing": "spec.parallelism.activationCheckpointing",
     "tensor_parallel": "spec.parallelism.tensorParallel",
     "shard": "spec.parallelism.shard",
@@ -238,4 +241,6 @@ def _try(p: ParallelismSpec, case: Case, update: dict[str, object]) -> Near | No
 
 
 def _shown(value: object) -> str:
-    return "absent" if value is None else str(value)
+    if value is None:
+        return "absent"
+    return str(value).lower() if isinstance(value, bool) else str(value)

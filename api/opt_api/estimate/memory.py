@@ -126,13 +126,16 @@ def head(a: Architecture, tensor_parallel: int, width: int, tokens: int, device:
 def buffers(a: Architecture, layout: LayoutPlan, compute: NumberFormat) -> int:
     """Bytes of weights in the compute format and of whole gradients while blocks are at work.
 
-    FSDP gathers the weights of two blocks, the one at work and the one fetched ahead, and keeps the outer group for the
-    whole step, as the tied head needs it (default prefetch of FSDP2, torch 2.13 `fully_shard`); gradients of the same
-    groups stand whole in float32 until they are reduced. Without FSDP there is one copy in a shorter compute format.
+    FSDP gathers the weights of two blocks, the one at work and the one fetched ahead (all stay if they are not
+    resharded after the forward pass), and keeps the outer group for the whole step, as the tied head needs it (default
+    prefetch of FSDP2, torch 2.13 `fully_shard`); gradients of two blocks and the outer group stand whole in float32
+    until they are reduced. Without FSDP there is one copy in a shorter compute format.
     """
     width, tensor = BYTES[compute], layout.tensor_parallel
     if layout.data_parallel > 1 and (layout.shard > 1 or tensor > 1):
-        return (width + MASTER) * (min(2, a.layers) * block_parameters(a, tensor) + outer_parameters(a, tensor))
+        block, outer, two = block_parameters(a, tensor), outer_parameters(a, tensor), min(2, a.layers)
+        gathered = two if layout.reshard_after_forward else a.layers
+        return width * (gathered * block + outer) + MASTER * (two * block + outer)
     return width * worker_parameters(a, tensor) if width < MASTER else 0
 
 

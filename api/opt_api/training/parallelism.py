@@ -33,6 +33,9 @@ class ParallelismSpec(Model):
     """Workers that share one copy of weights and optimizer state by FSDP; all when absent."""
     activation_checkpointing: ActivationCheckpointing = changes("attempt", default="none")
     """Blocks whose activations are computed anew in the backward pass: `selective` is every second, `full` is all."""
+    reshard_after_forward: bool = changes("attempt", default=True)
+    """FSDP gives up a block's gathered weights after its forward pass and gathers them again for the backward pass.
+    false: they are gathered once, and all blocks' weights are in memory in the compute format."""
     compile: bool = changes("attempt", default=False)
     """Compile each block."""
     engine: Engine = changes("attempt", default="native")

@@ -55,11 +55,11 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While others decode, a chunk is as much smaller as prompts are fewer than they, down to a quarter, and no more
-        than what `PASS_S` is enough for, as far as `took` knows: the next token of each that decodes waits for it.
+        While others decode, a chunk is no more than what `PASS_S` is enough for, as far as `took` knows: the next token
+        of each that decodes waits for it.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
-        return [*decoding, *self._prompts(self._budget(len(decoding), len(self.running) - len(decoding)))]
+        return [*decoding, *self._prompts(self._budget(alone=not decoding))]
 
     def took(self, shares: Iterable[Share], seconds: float) -> None:
         """How long a pass took; of those that are mostly prompts, the last one tells what a token of a prompt costs."""
@@ -67,12 +67,10 @@ class Scheduler:
         if sum(size for size in sizes if size > 1) >= max(_FEW, sum(sizes) // 2):
             self._token_s = seconds / sum(sizes)
 
-    def _budget(self, decoding: int, in_prompts: int) -> int:
-        whole = self._chunk
-        if not decoding:
-            return whole
-        budget = max(whole // 4, whole * in_prompts // decoding) if decoding > in_prompts else whole
-        return min(budget, max(_FEW, int(PASS_S / self._token_s))) if self._token_s else budget
+    def _budget(self, *, alone: bool) -> int:
+        if alone or not self._token_s:
+            return self._chunk
+        return min(self._chunk, max(_FEW, int(PASS_S / self._token_s)))
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and its pages back; full ones can be found by the next."""

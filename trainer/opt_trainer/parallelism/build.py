@@ -99,7 +99,8 @@ def build(plan: Plan, rank: int) -> WorkerModel:
     compute = DTYPES[plan.precision.compute]
     if sharded:
         assert mesh is not None
-        shard(model, mesh[REPLICATE, SHARD] if place.replicate > 1 else mesh[SHARD], compute)
+        among = mesh[REPLICATE, SHARD] if place.replicate > 1 else mesh[SHARD]
+        shard(model, among, compute, reshard_after_forward=plan.layout.reshard_after_forward)
     else:
         _set_format(model, plan, compute)
     model.to_empty(device=plan.layout.device)

@@ -15,14 +15,16 @@ from opt_model import OPT
 from opt_trainer.parallelism.gloo import exchange_straight
 
 
-def shard(model: OPT, mesh: DeviceMesh, compute: torch.dtype) -> None:
+def shard(model: OPT, mesh: DeviceMesh, compute: torch.dtype, *, reshard_after_forward: bool) -> None:
     """Shard over the last dimension of a one- or two-dimensional mesh and replicate over the first, in place.
 
-    Weights are kept and gradients reduced in float32, whatever is computed in.
+    Weights are kept and gradients reduced in float32, whatever is computed in. The outer group stays gathered from its
+    first use to its last, whatever is said of the blocks.
     """
     policy = MixedPrecisionPolicy(param_dtype=None if compute == torch.float32 else compute, reduce_dtype=torch.float32)
     for part in (*model.layers, model):
-        group = fully_shard(part, mesh=mesh, mp_policy=policy)
+        again = reshard_after_forward and part is not model
+        group = fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=again)
         _sum_gradients(group)
         if mesh.device_type == "cpu":
             exchange_straight(group)
