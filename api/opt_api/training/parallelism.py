@@ -23,10 +23,10 @@ class ParallelismSpec(Model):
     hosts: Annotated[Count, Field(le=16384)] = changes("attempt", default=1)
     """Hosts of a full gang."""
     devices_per_host: Annotated[Count, Field(le=64)] = changes("attempt", default=1)
-    """Workers per host: one per GPU, or CPU processes."""
+    """Workers per host: one per GPU."""
     device: Device = changes("attempt", default="cuda")
     device_model: DeviceModel | None = changes("attempt", default=None)
-    """The chip, for memory, time and energy estimates; a100-80gb (or cpu) when absent."""
+    """The chip, for estimates; a100-80gb (or cpu) when absent."""
     tensor_parallel: Annotated[Count, Field(le=64)] | None = changes("attempt", default=None)
     """Workers that share one copy of each layer; 1 when absent."""
     shard: Annotated[Count, Field(le=1_048_576)] | None = changes("attempt", default=None)
@@ -34,10 +34,9 @@ class ParallelismSpec(Model):
     activation_checkpointing: ActivationCheckpointing = changes("attempt", default="none")
     """Blocks whose activations are computed anew in the backward pass: `selective` is every second, `full` is all."""
     reshard_after_forward: bool = changes("attempt", default=True)
-    """FSDP gives up a block's gathered weights after its forward pass and gathers them again for the backward pass.
-    false: they are gathered once, and all blocks' weights are in memory in the compute format."""
+    """false: gather weights once a step."""
     compile: bool = changes("attempt", default=False)
-    """Compile each block."""
+    """Compile blocks."""
     engine: Engine = changes("attempt", default="native")
     """`native` is torch FSDP2 and DTensor; `fairscale` takes its tensor-parallel layers."""
     micro_batch_sequences: Annotated[Count, Field(le=4096)] | None = changes("attempt", default=None)
