@@ -137,7 +137,7 @@ def _gang(plan: Plan) -> Rows:
         "recomputation",
         {"none": "none", "selective": "every second block", "full": "every block"}[g.activation_checkpointing],
     )
-    if not g.reshard_after_forward:
+    if not g.gathers_again:
         yield "gathered weights", "kept from the forward to the backward pass"
     yield "engine", g.engine + (", blocks compiled" if g.compile else "")
 

@@ -56,8 +56,9 @@ class LayoutPlan(Model):
     accumulation: Count
     """Forward passes per optimiser step, the same on every worker: micro batch x accumulation covers its share."""
     activation_checkpointing: ActivationCheckpointing
-    reshard_after_forward: bool = True
-    """As in plans that were written before there was a choice."""
+    reshard_after_forward: bool | None = None
+    """False where FSDP gathers weights once a step. Absent otherwise, as in plans from before there was a choice: their
+    digests stay what they are."""
     compile: bool
     engine: Engine
 
@@ -65,6 +66,11 @@ class LayoutPlan(Model):
     def world_size(self) -> int:
         """Workers of the gang."""
         return self.hosts * self.devices_per_host
+
+    @property
+    def gathers_again(self) -> bool:
+        """Whether FSDP gathers a block's weights for the backward pass as well."""
+        return self.reshard_after_forward is not False
 
     @property
     def data_parallel(self) -> int:

@@ -130,7 +130,7 @@ def _fit(p: ParallelismSpec, case: Case, micro: int) -> Fit:
         micro_batch_sequences=micro,
         accumulation=ceil_div(ceil_div(case.batch_sequences, data), micro),
         activation_checkpointing=p.activation_checkpointing,
-        reshard_after_forward=p.reshard_after_forward,
+        reshard_after_forward=None if p.reshard_after_forward else False,
         compile=p.compile,
         engine=p.engine,
     )

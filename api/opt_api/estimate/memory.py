@@ -134,7 +134,7 @@ def buffers(a: Architecture, layout: LayoutPlan, compute: NumberFormat) -> int:
     width, tensor = BYTES[compute], layout.tensor_parallel
     if layout.data_parallel > 1 and (layout.shard > 1 or tensor > 1):
         block, outer, two = block_parameters(a, tensor), outer_parameters(a, tensor), min(2, a.layers)
-        gathered = two if layout.reshard_after_forward else a.layers
+        gathered = two if layout.gathers_again else a.layers
         return width * (gathered * block + outer) + MASTER * (two * block + outer)
     return width * worker_parameters(a, tensor) if width < MASTER else 0
 

@@ -73,7 +73,7 @@ class OPTServeStatus(Model):
     conditions: Conditions = ()
     observed_generation: LongWhole | None = None
     operator_term: LongWhole | None = None
-    """Fencing token of the operator that wrote this: one that finds a higher one than its own has been replaced."""
+    """Fencing token of the operator that wrote this: an operator with a lower one has been replaced."""
     phase: ServePhase | None = None
     model_name: ShortText | None = None
     """Name of the model in the API, the resource's own when the spec gives none."""

@@ -63,7 +63,7 @@ class NearDuplicates(Model):
     """MinHash-LSH with exact verification. The paper gives the threshold only; the rest is declared here."""
 
     threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.95
-    """Jaccard similarity of shingle sets at and above which documents are duplicates (arXiv 2205.01068, 2.3)."""
+    """Jaccard similarity of shingle sets from which on documents are duplicates (arXiv 2205.01068, 2.3)."""
     shingle_words: Annotated[Count, Field(le=32)] = 5
     bands: Annotated[Count, Field(le=64)] = 8
     rows: Annotated[Count, Field(le=64)] = 16

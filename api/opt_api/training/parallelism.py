@@ -23,24 +23,24 @@ class ParallelismSpec(Model):
     hosts: Annotated[Count, Field(le=16384)] = changes("attempt", default=1)
     """Hosts of a full gang."""
     devices_per_host: Annotated[Count, Field(le=64)] = changes("attempt", default=1)
-    """Workers per host: one per GPU."""
+    """Workers per host: one per GPU, or CPU processes."""
     device: Device = changes("attempt", default="cuda")
     device_model: DeviceModel | None = changes("attempt", default=None)
-    """The chip, for estimates; a100-80gb (or cpu) when absent."""
+    """The chip, for memory, time and energy estimates; a100-80gb (or cpu) when absent."""
     tensor_parallel: Annotated[Count, Field(le=64)] | None = changes("attempt", default=None)
     """Workers that share one copy of each layer; 1 when absent."""
     shard: Annotated[Count, Field(le=1_048_576)] | None = changes("attempt", default=None)
     """Workers that share one copy of weights and optimizer state by FSDP; all when absent."""
     activation_checkpointing: ActivationCheckpointing = changes("attempt", default="none")
-    """Blocks whose activations are computed anew in the backward pass: `selective` is every second, `full` is all."""
+    """Blocks computed anew in the backward pass: `selective` is every second, `full` is all."""
     reshard_after_forward: bool = changes("attempt", default=True)
-    """false: gather weights once a step."""
+    """Gather a block's weights again for the backward pass; false keeps those of all blocks in memory."""
     compile: bool = changes("attempt", default=False)
-    """Compile blocks."""
+    """Compile each block."""
     engine: Engine = changes("attempt", default="native")
     """`native` is torch FSDP2 and DTensor; `fairscale` takes its tensor-parallel layers."""
     micro_batch_sequences: Annotated[Count, Field(le=4096)] | None = changes("attempt", default=None)
-    """Most sequences of one forward pass on one worker; when absent, as many as fit, evened out over the passes."""
+    """Most sequences of a forward pass on one worker; when absent, as many as fit, evened out."""
 
     rules = (
         Rule(

@@ -63,7 +63,7 @@ class OPTTrainingStatus(Model):
     conditions: Conditions = ()
     observed_generation: LongWhole | None = None
     operator_term: LongWhole | None = None
-    """Fencing token of the operator that wrote this: one that finds a higher one than its own has been replaced."""
+    """Fencing token of the operator that wrote this: an operator with a lower one has been replaced."""
     phase: Phase | None = None
     attempt: Whole = 0
     """Number of the current attempt; ours, never derived from children."""
@@ -84,7 +84,7 @@ class OPTTrainingStatus(Model):
     """URI of the data set's manifest."""
     dataset_digest: Digest | None = None
     pod_attempt: Whole = 0
-    """Number that pods made from now on carry in their names; raised before a pod is replaced."""
+    """Number in the names of pods made from now on; raised before a pod is replaced."""
     pod_failures: Annotated[tuple[datetime, ...], Field(max_length=16)] = ()
     """Newest ends of pods that count against the budget."""
     intent: Intent | None = None

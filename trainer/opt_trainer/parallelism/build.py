@@ -100,7 +100,7 @@ def build(plan: Plan, rank: int) -> WorkerModel:
     if sharded:
         assert mesh is not None
         among = mesh[REPLICATE, SHARD] if place.replicate > 1 else mesh[SHARD]
-        shard(model, among, compute, reshard_after_forward=plan.layout.reshard_after_forward)
+        shard(model, among, compute, reshard_after_forward=plan.layout.gathers_again)
     else:
         _set_format(model, plan, compute)
     model.to_empty(device=plan.layout.device)

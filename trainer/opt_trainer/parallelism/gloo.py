@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.fsdp._fully_shard._fsdp_api import AllGather, ReduceScatter
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultAllocMixin
 
 
 def exchange_straight(part: FSDPModule) -> None:
@@ -35,15 +36,7 @@ class Arrivals(dist.Work):
         return all(done)
 
 
-class _Memory:
-    """Where shards are put together: memory that is anybody's."""
-
-    def allocate(self, size: Sequence[int | torch.SymInt], *, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """See `torch.distributed.fsdp` on `Comm.allocate`."""
-        return torch.empty(*size, dtype=dtype, device=device)
-
-
-class StraightGather(_Memory, AllGather):
+class StraightGather(DefaultAllocMixin, AllGather):
     """Every worker sends its shard to every other and receives theirs in place."""
 
     def __call__(
@@ -71,7 +64,7 @@ class StraightGather(_Memory, AllGather):
         return None
 
 
-class StraightSums(_Memory, ReduceScatter):
+class StraightSums(DefaultAllocMixin, ReduceScatter):
     """Every worker sends every other the part that it keeps, and adds up what it was sent."""
 
     def __call__(
