@@ -21,8 +21,8 @@ from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, M
 from opt_serving.settings import PAGE
 
 _AHEAD = 256 << 20
-"""Bytes of the cache of keys and values that are touched ahead of those in use while there is nothing else to do: else
-prompts wait for the system to clear memory, a third of the time of 32 prompts of 256 tokens (decision 156)."""
+"""Bytes of the cache of keys and values that are touched ahead of those in use while there is nothing else to do, or as
+many as were taken anew between two such times: else prompts wait for the system to provide it (decisions 156, 199)."""
 _PIECE = 8 << 20
 """Bytes touched at a time; whoever asks meanwhile waits for it."""
 
@@ -41,7 +41,9 @@ class NativeComputer:
         self._heads, self._whole = weights.heads, weights.group.size == 1
         size = (pages, weights.shape.layers, 2, weights.heads, PAGE * weights.shape.head_size)
         self._pool = untouched_zeros(math.prod(size), cache_dtype).view(size)
-        self._touched = self._used = 0
+        self._touched = self._used = self._settled = 0
+        """Pages that have memory, that were in use, and that were when there was last nothing to do."""
+        self._ahead = -(-_AHEAD // self._pool[0].nbytes)
         self._logits = torch.empty(0, weights.shape.vocabulary_size)
         self._moving = Moving(self._model.modules(), self._pool.nbytes)
         self._c = self._structure()
@@ -63,10 +65,11 @@ class NativeComputer:
 
     def prepare(self) -> bool:
         """See `Computer.prepare`: touches pages, in the order in which the engine takes them; then moves weights."""
-        size = self._pool[0].nbytes
-        first, last = self._touched, min(len(self._pool), self._used + -(-_AHEAD // size))
+        self._ahead = max(self._ahead, self._used - self._settled)
+        self._settled = self._used
+        first, last = self._touched, min(len(self._pool), self._used + self._ahead)
         if first < last:
-            self._touched = min(last, first + max(1, _PIECE // size))
+            self._touched = min(last, first + max(1, _PIECE // self._pool[0].nbytes))
             touch(self._pool[first : self._touched])
         elif self._moving and self._moving.step():
             self._c = self._structure()

@@ -25,8 +25,8 @@ _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno"
 _AVX512, _TILES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), {"amx_tile", "amx_bf16", "amx_int8"}
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "amx": (
-        _AVX512 | {"avx512_vnni"} | _TILES,
-        ("-march=x86-64-v4", "-mavx512vnni", "-mprfchw", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+        _AVX512 | {"avx512_vnni", "avx512_bf16"} | _TILES,
+        ("-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16", "-mprfchw", "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
     ),
     "avx512-vnni": (_AVX512 | {"avx512_vnni"}, ("-march=x86-64-v4", "-mavx512vnni")),
     "avx512": (_AVX512, ("-march=x86-64-v4",)),

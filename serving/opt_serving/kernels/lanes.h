@@ -43,6 +43,22 @@ static inline void narrow_to(const float *x, int64_t count, uint16_t *to) {
     std::memcpy(to + i, &h, sizeof(h));
   }
 }
+static inline vf larger(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+static inline float largest(vf v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps((__m512)v);
+#else
+  float most = v[0];
+  for (int i = 1; i < LANES; i++) most = std::max(most, v[i]);
+  return most;
+#endif
+}
 static inline float widen1(uint16_t h) {
   uint32_t u = uint32_t(h) << 16;
   float x;

@@ -27,7 +27,7 @@ struct Model {
   Linear positions;         // [positions + offset, D]: looked up
   Linear project_in, project_out;
   Norm final_norm;
-  void *pool;               // [pages][layers][heads][keys, values][PAGE x head size]; how within, see `attention.h`
+  void *pool;               // [pages][layers][keys, values][heads][PAGE x head size]; how within, see `attention.h`
 };
 
 // A pass: N tokens, those of one sequence side by side and in order.
@@ -120,27 +120,32 @@ template <class How>
 static void attention(const Model &model, int64_t layer, const Pass &pass, const float *q, const float *k,
                       const float *v, float *out) {
   typedef typename How::Number T;
-  const int64_t hs = model.head_size, width = model.heads * hs, piece = hs * PAGE;
-  const int64_t stride = model.layers * 2 * model.heads * piece;
-  auto cache = [&](int64_t token, int64_t head) {
-    return Cache<T>{static_cast<T *>(model.pool), stride, (layer * model.heads + head) * 2 * piece, hs,
-                    pass.tables + pass.sequence[token] * pass.table_width};
-  };
+  const int64_t hs = model.head_size, width = model.heads * hs, all = width * PAGE;
   std::vector<int64_t> starts;  // groups of neighbours in one sequence
   for (int64_t n = 0; n < pass.count; n++)
     if (n == 0 || pass.sequence[n] != pass.sequence[n - 1] || n - starts.back() == How::MOST) starts.push_back(n);
   const int64_t groups = starts.size();
   starts.push_back(pass.count);
-  auto each = [&](int64_t head, auto f) {
-    for (int64_t g = 0; g < groups; g++)
-      f(cache(starts[g], head), pass.position[starts[g]], starts[g + 1] - starts[g], starts[g] * width + head * hs);
+  auto each = [&](bool few, bool many, auto f) {
+    for (int64_t g = 0; g < groups; g++) {
+      const int64_t at = starts[g], count = starts[g + 1] - at;
+      if (How::few(count) ? !few : !many) continue;
+      const int32_t *table = pass.tables + pass.sequence[at] * pass.table_width;
+      f(Cache<T>{static_cast<T *>(model.pool), model.layers * 2 * all, layer * 2 * all, all, hs, table}, pass.position[at], count, at * width);
+    }
   };
   parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {
     How how(1.f / std::sqrt(float(hs)), width);
-    for (int64_t head = from; head < to; head++)
-      each(head, [&](auto c, int64_t position, int64_t count, int64_t at) { how.put(c, position, count, k + at, v + at); });
-    for (int64_t head = from; head < to; head++)
-      each(head, [&](auto c, int64_t position, int64_t count, int64_t at) { how.attend(c, position, count, q + at, out + at); });
+    each(true, true, [&](auto c, int64_t position, int64_t count, int64_t at) {
+      for (int64_t h = from; h < to; h++) how.put(c.of(h), position, count, k + at + h * hs, v + at + h * hs);
+    });
+    for (int64_t h = from; h < to; h++)
+      each(false, true, [&](auto c, int64_t position, int64_t count, int64_t at) {
+        how.attend(c.of(h), position, count, q + at + h * hs, out + at + h * hs);
+      });
+    each(true, false, [&](auto c, int64_t position, int64_t count, int64_t at) {
+      how.attend_few(c.of(from), to - from, position, count, q + at + from * hs, out + at + from * hs);
+    });
   });
 }
 

@@ -73,97 +73,115 @@ static inline void store_tile(const Cache<uint16_t> &c, int64_t position, const 
     }
 }
 
-// Fetches the next page while one is multiplied: what few queries read comes from memory.
-struct NextPage {
-  const uint16_t *from;
-  int64_t lines, steps;  // cache lines of it; how often `step` is called
-  inline void step(int64_t s) const {
-    for (int64_t i = s * lines / steps; i < (s + 1) * lines / steps; i++)
-      __builtin_prefetch(reinterpret_cast<const char *>(from) + i * TILE_BYTES);
+// Fetches what comes next while tiles are multiplied: what few queries read comes from memory.
+struct Fetching {
+  const uint16_t *next;
+  inline void lines(int64_t count) {
+    for (int64_t i = 0; i < count; i++, next += TILE_BYTES / sizeof(uint16_t)) __builtin_prefetch(next);
+  }
+};
+struct NotFetching {
+  inline void lines(int64_t) {}
+};
+
+// Scores of queries [queries][ldq] with the positions of one page, not yet scaled.
+template <class Fetch>
+static inline void score_page(const uint16_t *keys, int64_t head_size, const uint16_t *q, int64_t ldq, float *scores,
+                              int64_t lds, Fetch fetch) {
+  constexpr int64_t ROW = PAGE * 2;  // numbers of a row of pairs
+  _tile_zero(0);
+  _tile_zero(1);
+  for (int64_t d = 0; d < head_size; d += 2 * TILE, keys += TILE * ROW) {
+    _tile_loadd(4, q + d, ldq * 2);
+    fetch.lines(TILE / 2);
+    _tile_loadd(6, keys, ROW * 2);
+    fetch.lines(TILE / 2);
+    _tile_loadd(7, keys + ROW / 2, ROW * 2);
+    fetch.lines(TILE / 2);
+    _tile_dpbf16ps(0, 4, 6);
+    fetch.lines(TILE / 2);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  _tile_stored(0, scores, lds * 4);
+  _tile_stored(1, scores + TILE, lds * 4);
+}
+
+// 2^x for x <= 0 where `valid`, with a relative error below 3e-6 (a polynomial whose largest error is the least). 0
+// elsewhere, and below 2^-125: numbers without a leading one take a processor a hundred times as long.
+static inline __m512 power_of_two(__mmask16 valid, __m512 x) {
+  const __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(0.009570099413394928f);
+  for (float c : {0.05591785907745361f, 0.240247443318367f, 0.6931217908859253f, 0.9999992847442627f})
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  return _mm512_maskz_scalef_ps(_mm512_mask_cmp_ps_mask(valid, x, _mm512_set1_ps(-125.f), _CMP_GE_OQ), p, n);
+}
+
+// Softmax over the first `count` scores, in bfloat16; the rest up to `padded`, whole pages, become 0. Not normalised:
+// returns the sum of what it wrote.
+static inline float soften_to(const float *scores, float scale, int64_t count, int64_t padded, uint16_t *p) {
+  static_assert(PAGE == 2 * LANES, "a page is one step");
+  const float factor = scale * 1.44269504088896341f;  // e^x is 2^(x log2 e)
+  const __m512 by = _mm512_set1_ps(factor), shift = _mm512_set1_ps(-largest_of(scores, count) * factor);
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+  __m512 sum = _mm512_setzero_ps();
+  for (int64_t t = 0; t < padded; t += PAGE) {
+    const int64_t left = count - t;
+    const uint32_t valid = left >= PAGE ? ~0u : left <= 0 ? 0u : (1u << left) - 1;
+    const auto power = [&](uint32_t of, int64_t at) {
+      return power_of_two(__mmask16(of), _mm512_fmadd_ps(_mm512_loadu_ps(scores + at), by, shift));
+    };
+    const __m512bh both = _mm512_cvtne2ps_pbh(power(valid >> LANES, t + LANES), power(valid, t));
+    std::memcpy(p + t, &both, sizeof(both));
+    sum = _mm512_dpbf16_ps(sum, both, ones);
+  }
+  return total((vf)sum);
+}
+
+// Sums of D x 16 numbers of each output, in tiles 0 to D - 1: 2 or 4 of them.
+template <int D> struct Sums {
+  static void clear() {
+    _tile_zero(0);
+    _tile_zero(1);
+    if (D > 2) _tile_zero(2);
+    if (D > 2) _tile_zero(3);
+  }
+  static void load(const float *from, int64_t ld) {
+    _tile_loadd(0, from, ld * 4);
+    _tile_loadd(1, from + TILE, ld * 4);
+    if (D > 2) _tile_loadd(2, from + 2 * TILE, ld * 4);
+    if (D > 2) _tile_loadd(3, from + 3 * TILE, ld * 4);
+  }
+  // Adds probabilities [queries][ldp] x values of one page; `values` is at the first of the numbers.
+  template <class Fetch>
+  static void add(const uint16_t *p, int64_t ldp, const uint16_t *values, int64_t head_size, Fetch &&fetch) {
+    _tile_loadd(4, p, ldp * 2);
+    fetch.lines(TILE);
+    _tile_loadd(6, values, head_size * 4);
+    _tile_dpbf16ps(0, 4, 6);
+    fetch.lines(TILE);
+    _tile_loadd(7, values + 2 * TILE, head_size * 4);
+    _tile_dpbf16ps(1, 4, 7);
+    if (D == 2) return;
+    fetch.lines(TILE);
+    _tile_loadd(6, values + 4 * TILE, head_size * 4);
+    _tile_dpbf16ps(2, 4, 6);
+    fetch.lines(TILE);
+    _tile_loadd(7, values + 6 * TILE, head_size * 4);
+    _tile_dpbf16ps(3, 4, 7);
+  }
+  static void store(float *to, int64_t ld) {
+    _tile_stored(0, to, ld * 4);
+    _tile_stored(1, to + TILE, ld * 4);
+    if (D > 2) _tile_stored(2, to + 2 * TILE, ld * 4);
+    if (D > 2) _tile_stored(3, to + 3 * TILE, ld * 4);
   }
 };
 
-// Scores of queries [queries][head size] with the positions of `pages` pages, not yet scaled.
-template <bool FETCH>
-static void score_by_tiles(const Cache<uint16_t> &c, const uint16_t *q, int64_t pages, float *scores, int64_t lds) {
-  constexpr int64_t ROW = PAGE * 2;  // numbers of a row of pairs
-  const int64_t hs = c.head_size, steps = hs / 32;
-  for (int64_t page = 0; page < pages; page++) {
-    const uint16_t *keys = c.keys(page);
-    const NextPage next{c.after_keys(page, pages), hs * PAGE * 2 / TILE_BYTES, steps};
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t s = 0; s < steps; s++) {
-      if (FETCH) next.step(s);
-      _tile_loadd(4, q + s * 32, hs * 2);
-      _tile_loadd(6, keys + s * TILE * ROW, ROW * 2);
-      _tile_loadd(7, keys + s * TILE * ROW + 32, ROW * 2);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    _tile_stored(0, scores + page * PAGE, lds * 4);
-    _tile_stored(1, scores + page * PAGE + TILE, lds * 4);
-  }
-}
-
-// Softmax over the first `count` scores, in bfloat16; the rest up to `padded` become 0. Not normalised: returns the sum
-// of what it wrote.
-static inline float soften_to(float *scores, float scale, int64_t count, int64_t padded, uint16_t *p) {
-  const float most = largest_of(scores, count, padded);
-  vf sum = {};
-  for (int64_t t = 0; t < padded; t += LANES) {
-    const vf s = load<vf>(scores + t), e = exponential((s - most) * scale);
-    const vu wide = narrow_wide(s == vf{} - INFINITY ? vf{} : e);
-    sum += (vf)wide;
-    const vh h = __builtin_convertvector(wide >> 16, vh);
-    std::memcpy(p + t, &h, sizeof(h));
-  }
-  return total(sum);
-}
-
-// D x 16 numbers of each output from number d on, still to be divided: sums of probabilities [queries][ldp] x values.
-template <int D, bool FETCH>
-static void mix_by_tiles(const Cache<uint16_t> &c, const uint16_t *p, int64_t ldp, int64_t pages, int64_t d, float *to) {
-  const int64_t hs = c.head_size;
-#define MIX(j, second)                                       \
-  if (D > j) {                                               \
-    _tile_loadd(second, values + (d + j * TILE) * 2, hs * 4); \
-    _tile_dpbf16ps(j, 4, second);                            \
-  }
-  _tile_zero(0);
-  _tile_zero(1);
-  if (D > 2) {
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  for (int64_t page = 0; page < pages; page++) {
-    const uint16_t *values = c.values(page);
-    if (FETCH && d == 0) NextPage{c.after_values(page, pages), hs * PAGE * 2 / TILE_BYTES, 1}.step(0);
-    _tile_loadd(4, p + page * PAGE, ldp * 2);
-    MIX(0, 6)
-    MIX(1, 7)
-    MIX(2, 6)
-    MIX(3, 7)
-  }
-#undef MIX
-  _tile_stored(0, to, D * TILE_BYTES);
-  _tile_stored(1, to + TILE, D * TILE_BYTES);
-  if (D > 2) {
-    _tile_stored(2, to + 2 * TILE, D * TILE_BYTES);
-    _tile_stored(3, to + 3 * TILE, D * TILE_BYTES);
-  }
-}
-
-template <int D, bool FETCH>
-static void give_mixed(const Cache<uint16_t> &c, const uint16_t *p, int64_t ldp, int64_t pages, int64_t d, int64_t count,
-                       const float *sums, float *out, int64_t width) {
-  alignas(64) float mixed[TILE * D * TILE];
-  mix_by_tiles<D, FETCH>(c, p, ldp, pages, d, mixed);
-  for (int64_t i = 0; i < count; i++)
-    for (int j = 0; j < D * TILE; j += LANES) {
-      const vf y = load<vf>(mixed + i * D * TILE + j) / sums[i];
-      std::memcpy(out + i * width + d + j, &y, sizeof(y));
-    }
+// For the numbers of a head, as many at a time as there are tiles for: f(sums, the first number).
+template <class F> static inline void by_sums(int64_t head_size, F f) {
+  int64_t d = 0;
+  for (; d + 64 <= head_size; d += 64) f(Sums<4>{}, d);
+  if (d < head_size) f(Sums<2>{}, d);
 }
 
 // Queries at consecutive positions of one sequence, rows of `width` numbers; each sees the positions up to its own.
@@ -171,6 +189,7 @@ class ByTiles {
  public:
   typedef uint16_t Number;
   static constexpr int64_t MOST = TILE;
+  static bool few(int64_t count) { return count < FEW; }
   ByTiles(float scale, int64_t width) : scale(scale), width(width) {}
   ~ByTiles() {
     if (shaped) _tile_release();
@@ -182,28 +201,88 @@ class ByTiles {
   }
 
   void attend(const Cache<uint16_t> &c, int64_t position, int64_t count, const float *q, float *out) {
-    if (shaped != count) shape_tiles(shaped = count);
-    count < FEW ? some<true>(c, position, count, q, out) : some<false>(c, position, count, q, out);
+    const Room room(*this, 1, position, count, c.head_size, q);
+    for (int64_t page = 0; page < room.pages; page++)
+      score_page(c.keys(page), c.head_size, room.q, room.ldq, room.scores + page * PAGE, room.lds, NotFetching{});
+    room.soften(0);
+    by_sums(c.head_size, [&](auto sums, int64_t d) {
+      sums.clear();
+      for (int64_t page = 0; page < room.pages; page++)
+        sums.add(room.p + page * PAGE, room.ldp, c.values(page) + d * 2, c.head_size, NotFetching{});
+      sums.store(room.mixed + d, room.ldq);
+    });
+    room.give(0, out);
+  }
+
+  // Of heads side by side.
+  void attend_few(const Cache<uint16_t> &c, int64_t heads, int64_t position, int64_t count, const float *q, float *out) {
+    const int64_t hs = c.head_size, piece = hs * PAGE;
+    const Room room(*this, heads, position, count, hs, q);
+    const auto ahead = [&](const uint16_t *page, const uint16_t *next, int64_t head) {
+      const int64_t then = head + 2;  // so far that memory answers in time
+      return Fetching{then < heads ? page + then * piece : next + (then - heads) * piece};
+    };
+    for (int64_t page = 0; page < room.pages; page++) {
+      const uint16_t *keys = c.keys(page), *next = page + 1 < room.pages ? c.keys(page + 1) : c.values(0);
+      for (int64_t h = 0; h < heads; h++)
+        score_page(keys + h * piece, hs, room.q + h * hs, room.ldq, room.scores_of(h) + page * PAGE, room.lds, ahead(keys, next, h));
+    }
+    for (int64_t h = 0; h < heads; h++) room.soften(h);
+    std::fill_n(room.mixed, count * room.ldq, 0.f);
+    for (int64_t page = 0; page < room.pages; page++) {
+      const uint16_t *values = c.values(page), *next = c.values(std::min(page + 1, room.pages - 1));
+      for (int64_t h = 0; h < heads; h++) {
+        auto fetch = ahead(values, next, h);
+        by_sums(hs, [&](auto sums, int64_t d) {
+          float *mixed = room.mixed + h * hs + d;
+          sums.load(mixed, room.ldq);
+          sums.add(room.p_of(h) + page * PAGE, room.ldp, values + h * piece + d * 2, hs, fetch);
+          sums.store(mixed, room.ldq);
+        });
+      }
+    }
+    for (int64_t h = 0; h < heads; h++) room.give(h, out);
   }
 
  private:
-  template <bool FETCH>
-  void some(const Cache<uint16_t> &c, int64_t position, int64_t count, const float *q, float *out) {
-    static thread_local Lines<float> scores;
-    static thread_local Lines<uint16_t> queries, chances;
-    const int64_t hs = c.head_size, pages = (position + count + PAGE - 1) / PAGE, padded = pages * PAGE;
-    // rows that lie whole pages of memory apart fall into one set of the cache, and push each other out
-    const int64_t lds = padded + TILE, ldp = padded + 2 * TILE;
-    float *s = scratch(scores, TILE * lds), sums[TILE];
-    uint16_t *rows = scratch(queries, TILE * hs), *p = scratch(chances, TILE * ldp);
-    for (int64_t i = 0; i < count; i++) narrow_to(q + i * width, hs, rows + i * hs);
-    score_by_tiles<FETCH>(c, rows, pages, s, lds);
-    for (int64_t i = 0; i < count; i++)
-      sums[i] = soften_to(s + i * lds, scale, position + i + 1, padded, p + i * ldp);
-    int64_t d = 0;
-    for (; d + 64 <= hs; d += 64) give_mixed<4, FETCH>(c, p, ldp, pages, d, count, sums, out, width);
-    if (d < hs) give_mixed<2, FETCH>(c, p, ldp, pages, d, count, sums, out, width);
-  }
+  // Of `count` queries: their heads in bfloat16 and sums of values [count][heads x head size]; of each head scores and
+  // probabilities [count][positions].
+  struct Room {
+    Room(ByTiles &by, int64_t heads, int64_t position, int64_t count, int64_t head_size, const float *queries)
+        : by(by), position(position), count(count), head_size(head_size), pages(pages_of(position + count)), ldq(heads * head_size),
+          // rows that lie whole pages of memory apart fall into one set of the cache, and push each other out
+          lds(pages * PAGE + TILE), ldp(pages * PAGE + 2 * TILE) {
+      static thread_local Lines<float> held_scores, held_mixed, held_sums;
+      static thread_local Lines<uint16_t> held_q, held_p;
+      if (by.shaped != count) shape_tiles(by.shaped = count);
+      scores = scratch(held_scores, heads * count * lds), mixed = scratch(held_mixed, count * ldq);
+      sums = scratch(held_sums, heads * count);
+      q = scratch(held_q, count * ldq), p = scratch(held_p, heads * count * ldp);
+      for (int64_t i = 0; i < count; i++) narrow_to(queries + i * by.width, ldq, q + i * ldq);
+    }
+
+    float *scores_of(int64_t head) const { return scores + head * count * lds; }
+    uint16_t *p_of(int64_t head) const { return p + head * count * ldp; }
+
+    void soften(int64_t head) const {
+      for (int64_t i = 0; i < count; i++)
+        sums[head * count + i] =
+            soften_to(scores_of(head) + i * lds, by.scale, position + i + 1, pages * PAGE, p_of(head) + i * ldp);
+    }
+
+    void give(int64_t head, float *out) const {
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t d = head * head_size; d < (head + 1) * head_size; d += LANES) {
+          const vf y = load<vf>(mixed + i * ldq + d) / sums[head * count + i];
+          std::memcpy(out + i * by.width + d, &y, sizeof(y));
+        }
+    }
+
+    ByTiles &by;
+    const int64_t position, count, head_size, pages, ldq, lds, ldp;
+    float *scores, *mixed, *sums;
+    uint16_t *q, *p;
+  };
 
   const float scale;
   const int64_t width;
