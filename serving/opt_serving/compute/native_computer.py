@@ -21,8 +21,8 @@ from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, M
 from opt_serving.settings import PAGE
 
 _AHEAD = 256 << 20
-"""Bytes of the cache of keys and values that are touched ahead of those in use while there is nothing else to do, or as
-many as were taken anew between two such times: else prompts wait for the system to provide it (decisions 156, 199)."""
+"""Bytes of the cache of keys and values that are touched ahead of those in use while there is nothing else to do, or
+twice what was taken anew between two such times: else prompts wait for the system to provide it (decisions 156, 199)."""
 _PIECE = 8 << 20
 """Bytes touched at a time; whoever asks meanwhile waits for it."""
 
@@ -65,7 +65,7 @@ class NativeComputer:
 
     def prepare(self) -> bool:
         """See `Computer.prepare`: touches pages, in the order in which the engine takes them; then moves weights."""
-        self._ahead = max(self._ahead, self._used - self._settled)
+        self._ahead = max(self._ahead, 2 * (self._used - self._settled))
         self._settled = self._used
         first, last = self._touched, min(len(self._pool), self._used + self._ahead)
         if first < last:

@@ -1,8 +1,8 @@
 """AdamW as one compiled pass over memory, for processors: an update does little else than read and write.
 
 In torch's own operations the gradients are widened to float32 and written, read for their norm, read and written by
-the update, whose weights are read again for their norm and again to be copied into the format that the model computes
-in. Here they are read as they are, twice, and each weight once (docs/decisions/0193-an-update-in-one-pass.md).
+the update, whose weights are read again to be copied into the format that the model computes in. Here they are read as
+they are, twice, and weights once more for their norm (docs/decisions/0193-an-update-in-one-pass.md).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OnePassAdam:
         self._rows = rows_of(worker.parts)
         self._weight_square: Tensor | None = None
         self._squares: Callable[[Tensor], Tensor] = torch.compile(_squares, dynamic=True)
-        self._update: Callable[..., Tensor] = torch.compile(_update, dynamic=True)
+        self._update: Callable[..., None] = torch.compile(_update, dynamic=True)
 
     def restored(self) -> None:
         """See `Optimiser.restored`."""
@@ -72,12 +72,13 @@ class OnePassAdam:
         )
 
     def _update_group(self, group: Sequence[int], gradients: Sequence[Tensor], rates: Tensor) -> Tensor:
-        changed = [self._rows.read(group, tensors) if tensors else None for tensors in self._state]
-        squares_R: Tensor = self._update(*changed, self._rows.read(group, gradients), rates)
-        for tensors, values_RC in zip(self._state, changed, strict=True):
+        masters_RC = self._rows.read(group, self._state.masters)
+        others = [self._rows.read(group, tensors) if tensors else None for tensors in self._state[1:]]
+        self._update(masters_RC, *others, self._rows.read(group, gradients), rates)
+        for tensors, values_RC in zip(self._state, (masters_RC, *others), strict=True):
             if values_RC is not None:
                 self._rows.write(group, tensors, values_RC)
-        return squares_R
+        return self._squares(masters_RC)
 
     def _share_of(self, tensors: Sequence[Tensor]) -> Tensor:
         return self._rows.share([self._squares(self._rows.read(group, tensors)) for group in self._rows.groups])
@@ -111,8 +112,11 @@ def _update(
     compute_RC: Tensor | None,
     gradient_RC: Tensor,
     rates: Tensor,
-) -> Tensor:
-    """AdamW (arXiv 1711.05101, algorithm 2) in place; the squared norm of each row of the new weights, float32 [R]."""
+) -> None:
+    """AdamW (arXiv 1711.05101, algorithm 2) in place.
+
+    Nothing is made of the new weights here: torch would write them to memory once more for it, and read them again.
+    """
     unscale, keep, new_first, keep_second, new_second, size, root, epsilon = rates.unbind()
     true_RC = gradient_RC.float() * unscale
     first_RC.lerp_(true_RC, new_first)
@@ -120,4 +124,3 @@ def _update(
     master_RC.mul_(keep).sub_(size * first_RC / (second_RC.sqrt() * root + epsilon))
     if compute_RC is not None:
         compute_RC.copy_(master_RC)
-    return master_RC.square().sum(1)
