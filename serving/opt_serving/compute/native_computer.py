@@ -22,7 +22,7 @@ from opt_serving.settings import PAGE
 
 _AHEAD = 256 << 20
 """Bytes of the cache of keys and values that are touched ahead of those in use while there is nothing else to do, or
-twice what was taken anew between two such times. Else prompts wait for the system to provide it (decisions 156, 199)."""
+twice what was taken anew between two such times. Else prompts wait for the system to give it (decisions 156, 199)."""
 _PIECE = 8 << 20
 """Bytes touched at a time; whoever asks meanwhile waits for it."""
 

@@ -1,5 +1,6 @@
-// Attention over a paged cache. A page holds PAGE positions: of each layer the keys of all heads, then their values. Keys
-// of a head are [head size][PAGE], so that a step of the loop makes the scores of many positions, values [PAGE][head size].
+// Attention over a paged cache. A page holds PAGE positions: of each layer the keys of all heads, then their values.
+// Keys of a head are [head size][PAGE], so that a step of the loop makes the scores of many positions; its values are
+// [PAGE][head size].
 //
 // Queries of a prompt go head by head, in groups that share what is read. A query of a sequence that decodes shares it
 // with none: what counts is reading, so all heads of a page are read as they lie before the next page is.
@@ -48,7 +49,9 @@ template <class T> struct Cache {
   const int32_t *table;  // pages of this sequence
   T *keys(int64_t page) const { return pool + table[page] * page_stride + offset; }
   T *values(int64_t page) const { return keys(page) + to_values; }
-  Cache of(int64_t head) const { return {pool, page_stride, offset + head * head_size * PAGE, to_values, head_size, table}; }
+  Cache of(int64_t head) const {
+    return {pool, page_stride, offset + head * head_size * PAGE, to_values, head_size, table};
+  }
 };
 
 static inline int64_t pages_of(int64_t length) { return (length + PAGE - 1) / PAGE; }
@@ -64,7 +67,8 @@ template <class T> static void store(const Cache<T> &c, int64_t position, const 
 
 // Scores of C queries with the positions of one page, [C][PAGE] in rows of lds.
 template <class T, int C>
-static inline void score_page(const T *keys, int64_t head_size, const float *const *q, float scale, float *scores, int64_t lds) {
+static inline void score_page(const T *keys, int64_t head_size, const float *const *q, float scale, float *scores,
+                              int64_t lds) {
   constexpr int S = C == 1 ? PAGE / LANES : TOGETHER;
   for (int64_t at = 0; at < PAGE; at += S * LANES) {
     vf acc[C][S] = {};
@@ -114,7 +118,8 @@ static inline float soften(float *scores, int64_t count, int64_t padded) {
 
 // Adds probabilities [C][ldp] x values of `count` positions of one page, D vectors of each row.
 template <class T, int C, int D>
-static inline void mix_page(const T *values, int64_t head_size, int64_t count, const float *p, int64_t ldp, vf (&sums)[C][D]) {
+static inline void mix_page(const T *values, int64_t head_size, int64_t count, const float *p, int64_t ldp,
+                            vf (&sums)[C][D]) {
   for (int64_t t = 0; t < count; t++)
     for (int j = 0; j < D; j++) {
       const vf v = load_as_float(values + t * head_size + j * LANES);
@@ -122,7 +127,9 @@ static inline void mix_page(const T *values, int64_t head_size, int64_t count, c
     }
 }
 
-static inline int64_t positions_of(int64_t page, int64_t length) { return std::min<int64_t>(PAGE, length - page * PAGE); }
+static inline int64_t positions_of(int64_t page, int64_t length) {
+  return std::min<int64_t>(PAGE, length - page * PAGE);
+}
 
 template <class T, int C, int D>
 static void mix_lanes(const Cache<T> &c, const float *p, int64_t ldp, const float *sums, int64_t length, int64_t d,
@@ -140,9 +147,9 @@ static void mix_lanes(const Cache<T> &c, const float *p, int64_t ldp, const floa
 // out = probabilities x values, for C queries.
 template <class T, int C>
 static void mix(const Cache<T> &c, const float *p, int64_t ldp, const float *sums, int64_t length, float *const *out) {
-  constexpr int D = TOGETHER;
   int64_t d = 0;
-  for (; d + D * LANES <= c.head_size; d += D * LANES) mix_lanes<T, C, D>(c, p, ldp, sums, length, d, out);
+  for (; d + TOGETHER * LANES <= c.head_size; d += TOGETHER * LANES)
+    mix_lanes<T, C, TOGETHER>(c, p, ldp, sums, length, d, out);
   for (; d + LANES <= c.head_size; d += LANES) mix_lanes<T, C, 1>(c, p, ldp, sums, length, d, out);
   for (; d < c.head_size; d++)
     for (int i = 0; i < C; i++) {
@@ -224,7 +231,8 @@ template <class T> class ByLoops {
     std::fill_n(out, heads * hs, 0.f);
     for (int64_t page = 0; page < pages; page++)
       for (int64_t h = 0; h < heads; h++)
-        add_page(c.values(page) + h * piece, hs, positions_of(page, length), scores + h * padded + page * PAGE, out + h * hs);
+        add_page(c.values(page) + h * piece, hs, positions_of(page, length), scores + h * padded + page * PAGE,
+                 out + h * hs);
     for (int64_t h = 0; h < heads; h++)
       for (int64_t d = 0; d < hs; d++) out[h * hs + d] /= sums[h];
   }

@@ -131,7 +131,8 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
       const int64_t at = starts[g], count = starts[g + 1] - at;
       if (How::few(count) ? !few : !many) continue;
       const int32_t *table = pass.tables + pass.sequence[at] * pass.table_width;
-      f(Cache<T>{static_cast<T *>(model.pool), model.layers * 2 * all, layer * 2 * all, all, hs, table}, pass.position[at], count, at * width);
+      f(Cache<T>{static_cast<T *>(model.pool), model.layers * 2 * all, layer * 2 * all, all, hs, table},
+        pass.position[at], count, at * width);
     }
   };
   parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {

@@ -225,7 +225,8 @@ class ByTiles {
     for (int64_t page = 0; page < room.pages; page++) {
       const uint16_t *keys = c.keys(page), *next = page + 1 < room.pages ? c.keys(page + 1) : c.values(0);
       for (int64_t h = 0; h < heads; h++)
-        score_page(keys + h * piece, hs, room.q + h * hs, room.ldq, room.scores_of(h) + page * PAGE, room.lds, ahead(keys, next, h));
+        score_page(keys + h * piece, hs, room.q + h * hs, room.ldq, room.scores_of(h) + page * PAGE, room.lds,
+                   ahead(keys, next, h));
     }
     for (int64_t h = 0; h < heads; h++) room.soften(h);
     std::fill_n(room.mixed, count * room.ldq, 0.f);
@@ -249,7 +250,8 @@ class ByTiles {
   // probabilities [count][positions].
   struct Room {
     Room(ByTiles &by, int64_t heads, int64_t position, int64_t count, int64_t head_size, const float *queries)
-        : by(by), position(position), count(count), head_size(head_size), pages(pages_of(position + count)), ldq(heads * head_size),
+        : by(by), position(position), count(count), head_size(head_size), pages(pages_of(position + count)),
+          ldq(heads * head_size),
           // rows that lie whole pages of memory apart fall into one set of the cache, and push each other out
           lds(pages * PAGE + TILE), ldp(pages * PAGE + 2 * TILE) {
       static thread_local Lines<float> held_scores, held_mixed, held_sums;
