@@ -1,8 +1,8 @@
 """AdamW as one compiled pass over memory, for processors: an update does little else than read and write.
 
 In torch's own operations the gradients are widened to float32 and written, read for their norm, read and written by
-the update, whose weights are read again to be copied into the format that the model computes in. Here they are read as
-they are, twice, and weights once more for their norm (docs/decisions/0193-an-update-in-one-pass.md).
+the update, whose weights are read again for their norm and again to be copied into the format that the model computes
+in. Here they are read as they are, twice, and each weight once (docs/decisions/0193-an-update-in-one-pass.md).
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class OnePassAdam:
         self._rows = rows_of(worker.parts)
         self._weight_square: Tensor | None = None
         self._squares: Callable[[Tensor], Tensor] = torch.compile(_squares, dynamic=True)
-        self._update: Callable[..., None] = torch.compile(_update, dynamic=True)
+        self._square: Callable[[Tensor], Tensor] = torch.compile(_square, dynamic=True)
+        self._update: Callable[..., Tensor] = torch.compile(_update, dynamic=True)
 
     def restored(self) -> None:
         """See `Optimiser.restored`."""
@@ -60,8 +61,9 @@ class OnePassAdam:
     def squares(self, gradients: Sequence[Tensor]) -> Tensor:
         """See `Optimiser.squares`."""
         if self._weight_square is None:
-            self._weight_square = self._share_of(self._state.masters)
-        return torch.stack((self._share_of(gradients), self._weight_square))
+            self._weight_square = self._rows.share([self._weights_of(group) for group in self._rows.groups])
+        of_gradients = [self._squares(self._rows.read(group, gradients)) for group in self._rows.groups]
+        return torch.stack((self._rows.share(of_gradients), self._weight_square))
 
     def update(self, gradients: Sequence[Tensor], learning_rate: float, divisor: float) -> None:
         """See `Optimiser.update`."""
@@ -74,14 +76,16 @@ class OnePassAdam:
     def _update_group(self, group: Sequence[int], gradients: Sequence[Tensor], rates: Tensor) -> Tensor:
         masters_RC = self._rows.read(group, self._state.masters)
         others = [self._rows.read(group, tensors) if tensors else None for tensors in self._state[1:]]
-        self._update(masters_RC, *others, self._rows.read(group, gradients), rates)
+        square = self._update(masters_RC, *others, self._rows.read(group, gradients), rates)
         for tensors, values_RC in zip(self._state, (masters_RC, *others), strict=True):
             if values_RC is not None:
                 self._rows.write(group, tensors, values_RC)
-        return self._squares(masters_RC)
+        return square if len(group) == 1 else self._squares(masters_RC)
 
-    def _share_of(self, tensors: Sequence[Tensor]) -> Tensor:
-        return self._rows.share([self._squares(self._rows.read(group, tensors)) for group in self._rows.groups])
+    def _weights_of(self, group: Sequence[int]) -> Tensor:
+        """The squared norm of the weights of one matrix [], or of each row [R], as `_update_group` has it."""
+        masters_RC = self._rows.read(group, self._state.masters)
+        return self._square(masters_RC) if len(group) == 1 else self._squares(masters_RC)
 
     def _rates(self, learning_rate: float, divisor: float) -> Tensor:
         """The numbers of `_update` that may change from step to step, float32 [8]."""
@@ -105,6 +109,11 @@ def _squares(values_RC: Tensor) -> Tensor:
     return values_RC.float().square().sum(1)
 
 
+def _square(values_RC: Tensor) -> Tensor:
+    """The squared norm of all, float32 []; torch's compiler sums so that it is off by less than 1e-6 of it."""
+    return values_RC.square().sum()
+
+
 def _update(
     master_RC: Tensor,
     first_RC: Tensor,
@@ -112,10 +121,10 @@ def _update(
     compute_RC: Tensor | None,
     gradient_RC: Tensor,
     rates: Tensor,
-) -> None:
-    """AdamW (arXiv 1711.05101, algorithm 2) in place.
+) -> Tensor:
+    """AdamW (arXiv 1711.05101, algorithm 2) in place; the squared norm of the new weights, float32 [].
 
-    Nothing is made of the new weights here: torch would write them to memory once more for it, and read them again.
+    Of all of them: for one of each row torch would write them to memory once more, and read them again.
     """
     unscale, keep, new_first, keep_second, new_second, size, root, epsilon = rates.unbind()
     true_RC = gradient_RC.float() * unscale
@@ -124,3 +133,4 @@ def _update(
     master_RC.mul_(keep).sub_(size * first_RC / (second_RC.sqrt() * root + epsilon))
     if compute_RC is not None:
         compute_RC.copy_(master_RC)
+    return _square(master_RC)

@@ -23,12 +23,12 @@ class Rows:
     Attributes:
         groups: Numbers of the parts of each matrix; parts of which nothing is here are in none.
         columns: Of the matrix that is made of vectors: a divisor of each of their lengths.
-        weights: By how much each row's squares count, float64 [all R]: one by the workers that hold the same.
+        weights: By how much squares count, a float64 [R] for each matrix: one by the workers that hold the same.
     """
 
     groups: tuple[tuple[int, ...], ...]
     columns: int
-    weights: Tensor
+    weights: tuple[Tensor, ...]
 
     def read(self, group: Sequence[int], tensors: Sequence[Tensor]) -> Tensor:
         """The matrix of a group, (R, C): the part itself where it is one, a copy of vectors."""
@@ -43,8 +43,12 @@ class Rows:
             torch._foreach_copy_(parts, list(torch.split(values_RC.view(-1), [len(part) for part in parts])))
 
     def share(self, squares: Sequence[Tensor]) -> Tensor:
-        """This worker's share of a squared norm, float64 [], from the rows' squares, one [R] for each group."""
-        return torch.dot(torch.cat(list(squares)).double(), self.weights)
+        """This worker's share of a squared norm, float64 [], from those of all rows, [R], of each matrix.
+
+        That of a whole matrix, [], does where the matrix is one part.
+        """
+        pairs = zip(squares, self.weights, strict=True)
+        return torch.stack([torch.sum(square.double() * weight[: square.numel()]) for square, weight in pairs]).sum()
 
 
 def rows_of(parts: Sequence[Part]) -> Rows:
@@ -55,7 +59,10 @@ def rows_of(parts: Sequence[Part]) -> Rows:
     vectors = tuple(number for number in held if masters[number].dim() == 1)
     columns = math.gcd(*(len(masters[number]) for number in vectors))
     groups = (*matrices, vectors) if vectors else tuple(matrices)
-    ordered = [number for group in groups for number in group]
-    heights = [len(masters[n]) // (columns if masters[n].dim() == 1 else 1) for n in ordered]
-    shares = torch.tensor([1.0 / parts[number].box.copies for number in ordered], dtype=torch.float64)
-    return Rows(groups, columns, shares.repeat_interleave(torch.tensor(heights)))
+    weights = (torch.cat([_weights(parts[number], columns) for number in group]) for group in groups)
+    return Rows(groups, columns, tuple(weights))
+
+
+def _weights(part: Part, columns: int) -> Tensor:
+    height = len(part.master) if part.master.dim() > 1 else len(part.master) // columns
+    return torch.full((height,), 1.0 / part.box.copies, dtype=torch.float64)
