@@ -92,6 +92,7 @@ static inline vi among(int64_t t, int64_t count) {
   return lanes < vi{} + int32_t(count - t);
 }
 
+// The largest of the first `count` scores.
 static inline float largest_of(const float *scores, int64_t count) {
   constexpr int AT_ONCE = PAGE / LANES;
   vf tops[AT_ONCE];

@@ -126,10 +126,9 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
     if (n == 0 || pass.sequence[n] != pass.sequence[n - 1] || n - starts.back() == How::MOST) starts.push_back(n);
   const int64_t groups = starts.size();
   starts.push_back(pass.count);
-  auto each = [&](bool few, bool many, auto f) {
+  auto each = [&](auto f) {
     for (int64_t g = 0; g < groups; g++) {
       const int64_t at = starts[g], count = starts[g + 1] - at;
-      if (How::few(count) ? !few : !many) continue;
       const int32_t *table = pass.tables + pass.sequence[at] * pass.table_width;
       f(Cache<T>{static_cast<T *>(model.pool), model.layers * 2 * all, layer * 2 * all, all, hs, table},
         pass.position[at], count, at * width);
@@ -137,15 +136,16 @@ static void attention(const Model &model, int64_t layer, const Pass &pass, const
   };
   parallel(model.threads, model.heads, [&](int64_t from, int64_t to) {
     How how(1.f / std::sqrt(float(hs)), width);
-    each(true, true, [&](auto c, int64_t position, int64_t count, int64_t at) {
+    each([&](auto c, int64_t position, int64_t count, int64_t at) {
       for (int64_t h = from; h < to; h++) how.put(c.of(h), position, count, k + at + h * hs, v + at + h * hs);
     });
     for (int64_t h = from; h < to; h++)
-      each(false, true, [&](auto c, int64_t position, int64_t count, int64_t at) {
-        how.attend(c.of(h), position, count, q + at + h * hs, out + at + h * hs);
+      each([&](auto c, int64_t position, int64_t count, int64_t at) {
+        if (!How::few(count)) how.attend(c.of(h), position, count, q + at + h * hs, out + at + h * hs);
       });
-    each(true, false, [&](auto c, int64_t position, int64_t count, int64_t at) {
-      how.attend_few(c.of(from), to - from, position, count, q + at + from * hs, out + at + from * hs);
+    each([&](auto c, int64_t position, int64_t count, int64_t at) {
+      if (How::few(count))
+        how.attend_few(c.of(from), to - from, position, count, q + at + from * hs, out + at + from * hs);
     });
   });
 }
