@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import traceback
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def run_gang(world_size: int, function: Callable[..., Any], *arguments: Any) -> 
 def _result(rank: int, pipe: Connection) -> Any:
     assert pipe.poll(TIMEOUT_S), f"rank {rank} gave no result in {TIMEOUT_S:.0f} s"
     try:
-        ok, value = pipe.recv()
+        ok, value = pickle.loads(pipe.recv_bytes())
     except EOFError:
         raise AssertionError(f"rank {rank} ended without a result; is its function importable by itself?") from None
     assert ok, f"rank {rank}:\n{value}"
@@ -64,9 +65,9 @@ def _main(pipe: Connection, rank: int, world: int, port: int, function: Callable
     try:
         if world > 1:
             dist.init_process_group("gloo", rank=rank, world_size=world)
-        pipe.send((True, function(rank, *arguments)))
+        said = (True, function(rank, *arguments))
     except BaseException:  # noqa: BLE001 - the parent shows it
-        pipe.send((False, traceback.format_exc()))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        said = (False, traceback.format_exc())
+    pipe.send_bytes(pickle.dumps(said))  # by value: `send` would leave a tensor in memory that ends with this worker
+    if dist.is_initialized():
+        dist.destroy_process_group()
