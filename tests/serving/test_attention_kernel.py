@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from opt_serving.kernels import build, library
+from opt_model import native
+from opt_serving.kernels import library
 from opt_serving.kernels.library import CModel, CPass, address
 from opt_serving.settings import PAGE
 
 pytestmark = pytest.mark.unit
-LEVELS = [level for level, (needed, _) in build._LEVELS.items() if needed <= build.processor_flags()]
+LEVELS = native.levels()
 HEADS, LAYERS, LAYER = 3, 2, 1
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from opt_model import native
 from opt_serving.compute.matrices import multiply, quantised
-from opt_serving.kernels import build, library
+from opt_serving.kernels import library
 from opt_serving.kernels.library import Matrix
 
 pytestmark = pytest.mark.unit
-LEVELS = [level for level, (needed, _) in build._LEVELS.items() if needed <= build.processor_flags()]
+LEVELS = native.levels()
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -76,38 +77,6 @@ def test_rows_are_quantised_with_their_own_scale():
     assert matrix.scale is not None
     assert torch.allclose(matrix.weight * matrix.scale[:, None], weight, atol=0.01)
     assert torch.allclose((matrix.weight * matrix.scale[:, None])[2], weight[2], atol=1e-5)
-
-
-def test_levels_follow_the_processor():
-    assert build.best_level(frozenset()) == "plain"
-    assert build.best_level(frozenset({"avx2", "fma", "f16c"})) == "avx2"
-    assert build.best_level(build.processor_flags()) == LEVELS[0]
-
-
-def test_matrix_tiles_are_used_where_linux_allows_them_only(monkeypatch):
-    monkeypatch.setattr(build, "_tiles_allowed", lambda: False)
-    build.processor_flags.cache_clear()
-    try:
-        assert not build.processor_flags() & build._TILES
-        assert build.best_level(build.processor_flags()) != "amx"
-        with pytest.raises(build.KernelUnavailable, match=r"has no .*amx_bf16, amx_int8, amx_tile"):
-            build.library("amx")
-    finally:
-        build.processor_flags.cache_clear()
-
-
-def test_without_a_compiler_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(build.KernelUnavailable, match=r"no C\+\+ compiler"):
-        build.build("plain", tmp_path)
-
-
-def test_what_the_compiler_says_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "HERE", tmp_path)
-    (tmp_path / "opt.cpp").write_text("no program")
-    with pytest.raises(build.KernelUnavailable, match="ended with 1"):
-        build.build("plain", tmp_path / "made")
-    assert not list((tmp_path / "made").iterdir())
 
 
 def test_pages_are_those_of_the_engine():

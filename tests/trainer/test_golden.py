@@ -1,7 +1,7 @@
 """The loss series of a tiny model under a fixed seed and one thread, as recorded; a change of numerics shows here.
 
 Kernels differ between processors and torch versions, so it is bit-exact where both are those of the recording, and
-within 1e-4 elsewhere. `python tests/trainer/test_golden.py` records anew.
+within 1e-4 elsewhere. `PYTHONPATH=tests python tests/trainer/test_golden.py` records anew.
 """
 
 from __future__ import annotations

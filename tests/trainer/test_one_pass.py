@@ -1,4 +1,4 @@
-"""The compiled update beside torch's fused kernel: the same weights, moments and norms, whatever a worker holds."""
+"""The update in one pass beside torch's fused kernel: the same weights, moments and norms, whatever a worker holds."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from structlog.testing import capture_logs
+from torch import Tensor, nn
 
 from opt_api.documents.plan import Plan, PrecisionPlan
-from opt_trainer.parallelism.build import WorkerModel, build, initial_values
+from opt_model.native import KernelUnavailable, levels
+from opt_trainer.parallelism.build import Part, WorkerModel, build, initial_values
+from opt_trainer.recipe import one_pass
 from opt_trainer.recipe.fused import FusedAdam
 from opt_trainer.recipe.one_pass import OnePassAdam
 from opt_trainer.recipe.optimiser import Optimiser, optimiser_of
 from support.plans import tiny_plan
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.filterwarnings("default"),  # torch's compiler warns of its own code
-]
+pytestmark = pytest.mark.unit
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 
 
@@ -105,10 +105,61 @@ def test_a_number_that_is_none_is_seen_in_a_matrix_and_in_a_vector(wrong: float,
     assert [bool(value.isfinite()) for value in found] == [False, True]
 
 
-def test_a_compiled_plan_gets_it() -> None:
-    compiled = tiny_plan(parallelism={"device": "cpu", "compile": True})
-    assert isinstance(optimiser_of(worker_of(compiled), compiled), OnePassAdam)
-    assert isinstance(optimiser_of(worker_of(tiny_plan()), tiny_plan()), FusedAdam)
+@pytest.mark.parametrize("level", levels()[1:])
+def test_every_level_and_any_number_of_threads_make_the_same_bits(level: str) -> None:
+    plan = plan_of("bfloat16")
+    found = []
+    for threads, one in ((1, None), (2, None), (3, level)):
+        worker = worker_of(plan)
+        optimiser = OnePassAdam(worker, plan.recipe, one)
+        torch.set_num_threads(threads)
+        _steps(optimiser, worker, [1, 2])
+        found.append([*(part.master for part in worker.parts), optimiser.squares(gradients_of(worker, 3))])
+    for other in found[1:]:
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_gradients_may_lie_in_any_order(dtype: torch.dtype) -> None:
+    plan = plan_of("bfloat16")
+    straight, turned = worker_of(plan), worker_of(plan)
+    for worker, lay in ((straight, Tensor.contiguous), (turned, _columns_first)):
+        given = [lay(gradient) for gradient in gradients_of(worker, 1, dtype)]
+        optimiser = OnePassAdam(worker, plan.recipe)
+        optimiser.update(given, 0.01, 1.0)
+    assert all(torch.equal(p.master, q.master) for p, q in zip(straight.parts, turned.parts, strict=True))
+
+
+def test_numbers_that_are_no_whole_pieces_or_lanes_are_all_summed() -> None:
+    plan = plan_of("float32")
+    worker = worker_of(plan)
+    lengths = [0, 1, 15, 16, 17, (1 << 13) - 1, (1 << 13) + 1, 3 * (1 << 13)]
+    parts = [_vector_part(worker.parts[0], torch.rand(length)) for length in lengths]
+    found = OnePassAdam(replace(worker, parts=tuple(parts)), plan.recipe).squares([part.master for part in parts])
+    wanted = sum(part.master.double().square().sum().item() for part in parts)
+    assert found.tolist() == pytest.approx([wanted, wanted], rel=1e-6)
+
+
+def test_a_processor_gets_it_and_torchs_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = tiny_plan()
+    assert isinstance(optimiser_of(worker_of(plan), plan), OnePassAdam)
+    monkeypatch.setattr(one_pass, "load", _unavailable)
+    with capture_logs() as said:
+        assert isinstance(optimiser_of(worker_of(plan), plan), FusedAdam)
+    assert [line["reason"] for line in said] == ["no compiler"]
+
+
+def _unavailable(level: str | None) -> None:
+    raise KernelUnavailable("no compiler")
+
+
+def _columns_first(tensor: Tensor) -> Tensor:
+    return tensor.t().contiguous().t()
+
+
+def _vector_part(like: Part, values: Tensor) -> Part:
+    parameter, box = nn.Parameter(values), replace(like.box, copies=1)
+    return Part("vector", parameter, parameter.detach(), tuple(values.shape), box)
 
 
 def _steps(optimiser: Optimiser, worker: WorkerModel, steps: Sequence[int]) -> None:

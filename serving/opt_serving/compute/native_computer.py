@@ -10,13 +10,13 @@ from torch import Tensor
 
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.block import Block
+from opt_model.native import best_level, processor_flags
 from opt_model.zeros import touch, untouched_zeros
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.model import build, head_of, matrix_of
 from opt_serving.compute.moving import Moving
 from opt_serving.compute.passes import Pass
 from opt_serving.kernels import library
-from opt_serving.kernels.build import best_level, processor_flags
 from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, Matrix, address
 from opt_serving.settings import PAGE
 

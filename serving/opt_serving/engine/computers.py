@@ -9,12 +9,12 @@ import structlog
 import torch
 
 from opt_model.exchange import Weights
+from opt_model.native import KernelUnavailable
 from opt_serving.compute.group import Group
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.passes import Computer
 from opt_serving.compute.torch_computer import TorchComputer
-from opt_serving.kernels.build import KernelUnavailable
 from opt_serving.settings import EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}

@@ -5,14 +5,20 @@ from __future__ import annotations
 import ctypes as c
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from opt_serving.kernels import build
+from opt_model import native
 
+SOURCES = native.Sources(
+    "opt",
+    Path(__file__).parent,
+    ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h"),
+)
 ABI = 1
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 
@@ -94,12 +100,12 @@ def load(level: str | None = None) -> Any:
     """The loaded library.
 
     Raises:
-        opt_serving.kernels.build.KernelUnavailable: There is none for this machine.
+        opt_model.native.KernelUnavailable: There is none for this machine.
     """
-    path = build.library(level)
+    path = native.library(SOURCES, level)
     loaded = c.CDLL(str(path))
     if loaded.opt_abi() != ABI:
-        raise build.KernelUnavailable(f"{path} speaks version {loaded.opt_abi()} of the calls, this program {ABI}")
+        raise native.KernelUnavailable(f"{path} speaks version {loaded.opt_abi()} of the calls, this program {ABI}")
     pointer = c.c_void_p
     loaded.opt_forward.argtypes = (pointer, pointer, c.c_int64, pointer, pointer)
     loaded.opt_attention.argtypes = (pointer, c.c_int64, pointer, pointer, pointer, pointer, pointer)

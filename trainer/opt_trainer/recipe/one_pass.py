@@ -7,130 +7,100 @@ in. Here they are read as they are, twice, and each weight once (docs/decisions/
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from opt_api.documents.plan import RecipePlan
 from opt_trainer.parallelism.build import WorkerModel, local_of
+from opt_trainer.recipe.kernel import FORMATS, CPart, CRates, load
 from opt_trainer.recipe.moments import Moments
-from opt_trainer.recipe.rows import rows_of
-
-
-class _State(NamedTuple):
-    """What an update changes, each a list of one tensor per part.
-
-    Attributes:
-        masters: Weights in float32.
-        first: Their first moments.
-        second: Their second moments.
-        compute: Weights in the format that the model computes in; empty where these are the masters.
-    """
-
-    masters: list[Tensor]
-    first: list[Tensor]
-    second: list[Tensor]
-    compute: list[Tensor]
 
 
 class OnePassAdam:
-    """An `Optimiser` for a processor. R rows of C columns: see `recipe.rows`."""
+    """An `Optimiser` for a processor.
+
+    Raises:
+        opt_model.native.KernelUnavailable: Nothing is compiled, and there is no compiler.
+    """
 
     takes_compute_format = True
 
-    def __init__(self, worker: WorkerModel, recipe: RecipePlan) -> None:
+    def __init__(self, worker: WorkerModel, recipe: RecipePlan, level: str | None = None) -> None:
         self._worker, self._recipe, self.moments = worker, recipe, Moments(worker.parts)
-        apart = any(part.parameter.dtype != part.master.dtype for part in worker.parts)
-        masters = [part.master for part in worker.parts]
-        compute = [local_of(part.parameter.detach()) for part in worker.parts] if apart else []
-        self._state = _State(masters, self.moments.first, self.moments.second, compute)
-        self._rows = rows_of(worker.parts)
-        self._weight_square: Tensor | None = None
-        self._squares: Callable[[Tensor], Tensor] = torch.compile(_squares, dynamic=True)
-        self._square: Callable[[Tensor], Tensor] = torch.compile(_square, dynamic=True)
-        self._update: Callable[..., Tensor] = torch.compile(_update, dynamic=True)
+        self._library = load(level)
+        parts = worker.parts
+        apart = parts[0].parameter.dtype != parts[0].master.dtype
+        self._compute = [local_of(part.parameter.detach()) for part in parts] if apart else []
+        self._shares = torch.tensor([1.0 / part.box.copies for part in parts], dtype=torch.float64)
+        """By how much a part's squares count: one by the workers that hold the same."""
+        self._weight_squares: Tensor | None = None
 
     def restored(self) -> None:
         """See `Optimiser.restored`."""
-        self._weight_square = None
+        self._weight_squares = None
         self._worker.publish()
 
     def squares(self, gradients: Sequence[Tensor]) -> Tensor:
         """See `Optimiser.squares`."""
-        if self._weight_square is None:
-            self._weight_square = self._rows.share([self._weights_of(group) for group in self._rows.groups])
-        of_gradients = [self._squares(self._rows.read(group, gradients)) for group in self._rows.groups]
-        return torch.stack((self._rows.share(of_gradients), self._weight_square))
+        if self._weight_squares is None:
+            self._weight_squares = self._squares([part.master for part in self._worker.parts])
+        return torch.stack((self._squares(gradients) @ self._shares, self._weight_squares @ self._shares))
 
     def update(self, gradients: Sequence[Tensor], learning_rate: float, divisor: float) -> None:
         """See `Optimiser.update`."""
         self.moments.updates += 1
-        rates = self._rates(learning_rate, divisor)
-        self._weight_square = self._rows.share(
-            [self._update_group(group, gradients, rates) for group in self._rows.groups]
+        given = _plain(gradients)
+        masters = [part.master for part in self._worker.parts]
+        parts = _parts(masters, self.moments.first, self.moments.second, self._compute, given)
+        rates, squares = self._rates(learning_rate, divisor), _room(given)
+        computed = self._compute[0].dtype if self._compute else torch.float32
+        self._library.update_all(
+            parts, len(parts), FORMATS[given[0].dtype], FORMATS[computed],
+            ctypes.byref(rates), torch.get_num_threads(), squares.data_ptr(),
+        )  # fmt: skip
+        self._weight_squares = squares
+
+    def _squares(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The squared norm of each, float64 [parts]."""
+        given = _plain(tensors)
+        parts, squares = _parts([], [], [], [], given), _room(given)
+        self._library.update_squares(
+            parts, len(parts), FORMATS[given[0].dtype], torch.get_num_threads(), squares.data_ptr()
         )
+        return squares
 
-    def _update_group(self, group: Sequence[int], gradients: Sequence[Tensor], rates: Tensor) -> Tensor:
-        masters_RC = self._rows.read(group, self._state.masters)
-        others = [self._rows.read(group, tensors) if tensors else None for tensors in self._state[1:]]
-        square = self._update(masters_RC, *others, self._rows.read(group, gradients), rates)
-        for tensors, values_RC in zip(self._state, (masters_RC, *others), strict=True):
-            if values_RC is not None:
-                self._rows.write(group, tensors, values_RC)
-        return square if len(group) == 1 else self._squares(masters_RC)
-
-    def _weights_of(self, group: Sequence[int]) -> Tensor:
-        """The squared norm of the weights of one matrix [], or of each row [R], as `_update_group` has it."""
-        masters_RC = self._rows.read(group, self._state.masters)
-        return self._square(masters_RC) if len(group) == 1 else self._squares(masters_RC)
-
-    def _rates(self, learning_rate: float, divisor: float) -> Tensor:
-        """The numbers of `_update` that may change from step to step, float32 [8]."""
+    def _rates(self, learning_rate: float, divisor: float) -> CRates:
+        """The numbers of an update that may change from step to step."""
         recipe, updates = self._recipe, int(self.moments.updates.item())
-        return torch.tensor(
-            [
-                1.0 / divisor,
-                1.0 - learning_rate * recipe.weight_decay,
-                1.0 - recipe.beta1,
-                recipe.beta2,
-                1.0 - recipe.beta2,
-                learning_rate / (1.0 - recipe.beta1**updates),
-                1.0 / math.sqrt(1.0 - recipe.beta2**updates),
-                recipe.epsilon,
-            ]
+        return CRates(
+            unscale=1.0 / divisor,
+            keep=1.0 - learning_rate * recipe.weight_decay,
+            new_first=1.0 - recipe.beta1,
+            keep_second=recipe.beta2,
+            new_second=1.0 - recipe.beta2,
+            size=learning_rate / (1.0 - recipe.beta1**updates),
+            root=1.0 / math.sqrt(1.0 - recipe.beta2**updates),
+            epsilon=recipe.epsilon,
         )
 
 
-def _squares(values_RC: Tensor) -> Tensor:
-    """The squared norm of each row, float32 [R]."""
-    return values_RC.float().square().sum(1)
+def _plain(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Each with its numbers in a row, as those of the masters are."""
+    return [tensor.contiguous() for tensor in tensors]
 
 
-def _square(values_RC: Tensor) -> Tensor:
-    """The squared norm of all, float32 []; torch's compiler sums so that it is off by less than 1e-6 of it."""
-    return values_RC.square().sum()
+def _room(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.empty(len(tensors), dtype=torch.float64)
 
 
-def _update(
-    master_RC: Tensor,
-    first_RC: Tensor,
-    second_RC: Tensor,
-    compute_RC: Tensor | None,
-    gradient_RC: Tensor,
-    rates: Tensor,
-) -> Tensor:
-    """AdamW (arXiv 1711.05101, algorithm 2) in place; the squared norm of the new weights, float32 [].
-
-    Of all of them: for one of each row torch would write them to memory once more, and read them again.
-    """
-    unscale, keep, new_first, keep_second, new_second, size, root, epsilon = rates.unbind()
-    true_RC = gradient_RC.float() * unscale
-    first_RC.lerp_(true_RC, new_first)
-    second_RC.mul_(keep_second).add_(true_RC.square() * new_second)
-    master_RC.mul_(keep).sub_(size * first_RC / (second_RC.sqrt() * root + epsilon))
-    if compute_RC is not None:
-        compute_RC.copy_(master_RC)
-    return _square(master_RC)
+def _parts(*columns: Sequence[Tensor]) -> ctypes.Array[CPart]:
+    """The structures of all parts from what they have of each kind, in the order of `CPart`; gradients come last."""
+    gradients = columns[-1]
+    addresses = [[t.data_ptr() for t in tensors] or [0] * len(gradients) for tensors in columns]
+    rows = zip(*addresses, strict=True)
+    parts = (CPart(*row, gradient.numel()) for row, gradient in zip(rows, gradients, strict=True))
+    return (CPart * len(gradients))(*parts)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import structlog
 from torch import Tensor
 
 from opt_api.documents.plan import Plan
+from opt_model.native import KernelUnavailable
 from opt_trainer.parallelism.build import WorkerModel
 from opt_trainer.recipe.fused import FusedAdam
 from opt_trainer.recipe.moments import Moments
 from opt_trainer.recipe.one_pass import OnePassAdam
+
+_log = structlog.get_logger("opt_trainer.recipe")
 
 
 class Optimiser(Protocol):
@@ -42,9 +46,13 @@ class Optimiser(Protocol):
 
 
 def optimiser_of(worker: WorkerModel, plan: Plan) -> Optimiser:
-    """The one for the plan: compiled where the model is, on a processor."""
-    one_pass = plan.layout.compile and plan.layout.device == "cpu"
-    return (OnePassAdam if one_pass else FusedAdam)(worker, plan.recipe)
+    """The one for the device: our compiled pass on a processor, else, and where that cannot be had, torch's kernel."""
+    if plan.layout.device == "cpu":
+        try:
+            return OnePassAdam(worker, plan.recipe)
+        except KernelUnavailable as fault:
+            _log.warning("no compiled update, torch updates instead (slower)", reason=str(fault))
+    return FusedAdam(worker, plan.recipe)
 
 
 def clip_divisor(norm: float, clip: float, loss_scale: float) -> float:

@@ -1,7 +1,8 @@
-"""Find or make the compiled kernels: those that came with the image, those made before, else the compiler's.
+"""Compiled loops for the processor: those that came with the image, those made before, else the compiler's.
 
 One library for each level of the instruction set, named by a digest of the sources, the flags and the compiler, so a
-stale one is never loaded. `python -m opt_serving.kernels.build FOLDER` makes every level, for an image.
+stale one is never loaded. `python -m opt_model.native MODULE...` makes every level of what the modules call `SOURCES`,
+for an image.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-SOURCES = ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h")
-HERE = Path(__file__).parent
-BUILT = HERE / "built"
-"""Where an image has them."""
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno")
 _AVX512, _TILES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), {"amx_tile", "amx_bf16", "amx_int8"}
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
@@ -34,6 +33,35 @@ _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "plain": (frozenset(), ()),
 }
 """Level: what the processor must have, and what the compiler is told. The best comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """C++ that becomes one library.
+
+    Attributes:
+        name: Of the library, without level and digest.
+        folder: Where the files are.
+        files: The first is compiled, and includes the others.
+        flags: For the compiler, besides those of every library.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+    @property
+    def built(self) -> Path:
+        """Where an image has what was compiled of them."""
+        return self.folder / "built"
+
+    def library_name(self, level: str) -> str:
+        """File name of the library of a level."""
+        running = hashlib.sha256(repr((_FLAGS, self.flags, _LEVELS[level][1], platform.machine())).encode())
+        for file in self.files:
+            running.update((self.folder / file).read_bytes())
+        return f"{self.name}-{level}-{running.hexdigest()[:16]}.so"
 
 
 class KernelUnavailable(Exception):  # noqa: N818
@@ -63,7 +91,12 @@ def best_level(flags: frozenset[str]) -> str:
     return next(level for level, (needed, _) in _LEVELS.items() if needed <= flags)
 
 
-def library(level: str | None = None) -> Path:
+def levels() -> tuple[str, ...]:
+    """Those that this processor can run, the best first."""
+    return tuple(level for level, (needed, _) in _LEVELS.items() if needed <= processor_flags())
+
+
+def library(sources: Sources, level: str | None = None) -> Path:
     """Path of the compiled library of a level, the machine's best by default; compiles where it must.
 
     Raises:
@@ -73,15 +106,13 @@ def library(level: str | None = None) -> Path:
     level = level or best_level(processor_flags())
     if missing := _LEVELS[level][0] - processor_flags():
         raise KernelUnavailable(f"level {level}: this processor, or Linux on it, has no {', '.join(sorted(missing))}")
-    shipped = BUILT / _name(level)
-    if shipped.exists():
-        return shipped
+    name = sources.library_name(level)
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "opt-operator" / "kernels"
-    kept = folder / _name(level)
-    return kept if kept.exists() else build(level, folder)
+    there = next((path for path in (sources.built / name, folder / name) if path.exists()), None)
+    return there or build(sources, level, folder)
 
 
-def build(level: str, folder: Path) -> Path:
+def build(sources: Sources, level: str, folder: Path) -> Path:
     """Compile one level into a folder; a half-written file never has the name.
 
     Raises:
@@ -90,32 +121,36 @@ def build(level: str, folder: Path) -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise KernelUnavailable("no C++ compiler (g++) is installed and no compiled kernels came along")
+    name = sources.library_name(level)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder, suffix=".so") as made:
-            command = [compiler, *_FLAGS, *_LEVELS[level][1], str(HERE / "opt.cpp"), "-o", made.name]
+            source = str(sources.folder / sources.files[0])
+            command = [compiler, *_FLAGS, *sources.flags, *_LEVELS[level][1], source, "-o", made.name]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise KernelUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr[-800:]}")
-            os.link(made.name, linked := folder / f"{_name(level)}.{os.getpid()}")
-            return linked.replace(folder / _name(level))
+            os.link(made.name, linked := folder / f"{name}.{os.getpid()}")
+            return linked.replace(folder / name)
     except OSError as fault:
         raise KernelUnavailable(f"cannot write compiled kernels to {folder}: {fault}") from fault
 
 
-def _name(level: str) -> str:
-    running = hashlib.sha256(repr((_FLAGS, _LEVELS[level][1], platform.machine())).encode())
-    for source in SOURCES:
-        running.update((HERE / source).read_bytes())
-    return f"opt-{level}-{running.hexdigest()[:16]}.so"
+def build_all(sources: Sources) -> None:
+    """Make every level that this kind of machine has where an image has them, and leave no other there.
 
-
-def main(arguments: list[str]) -> None:
-    """Make every level that this kind of machine has, into the folder given, or where an image has them."""
-    folder = Path(arguments[0]) if arguments else BUILT
-    for level in _LEVELS if platform.machine() == "x86_64" else ("plain",):
-        print(build(level, folder))
+    Raises:
+        KernelUnavailable: See `library`.
+    """
+    levels_here = _LEVELS if platform.machine() == "x86_64" else ("plain",)
+    wanted = {sources.built / sources.library_name(level): level for level in levels_here}
+    for path, level in wanted.items():
+        if not path.exists():
+            build(sources, level, sources.built)
+    for other in set(sources.built.glob(f"{sources.name}-*.so")) - set(wanted):
+        other.unlink()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    for module in sys.argv[1:]:
+        build_all(import_module(module).SOURCES)
