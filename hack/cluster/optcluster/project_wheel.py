@@ -9,12 +9,15 @@ import tempfile
 import zipfile
 from configparser import ConfigParser
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from optcluster.errors import ClusterError
 from optcluster.layers import PYTHON_PACKAGES
 from optcluster.paths import SOURCE_ROOT
 
+COMPILED = ("opt_serving.kernels.library", "opt_trainer.recipe.kernel")
+"""Modules whose C++ comes compiled, for every level of this kind of machine: images have no compiler."""
 PROGRAMS = "usr/local/bin"
 SCRIPT = "#!/usr/bin/env python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
 
@@ -32,14 +35,26 @@ def build(folder: Path) -> Path:
     """Builds the wheel into `folder` and returns it.
 
     Raises:
-        ClusterError: hatchling failed; the message holds what it said.
+        ClusterError: the compiler or hatchling failed; the message holds what it said.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    done = subprocess.run(command, cwd=SOURCE_ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ClusterError(f"the project's wheel cannot be built:\n{(done.stdout + done.stderr)[-3000:]}")
+    _compiled()
+    _python("the project's wheel", "hatchling", "build", "--target", "wheel", "--directory", str(folder))
     return next(folder.glob("opt_operator-*.whl"))
+
+
+@cache
+def _compiled() -> None:
+    """Once a process: it imports torch."""
+    _python("compiled kernels", "opt_model.native", *COMPILED)
+
+
+def _python(what: str, module: str, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=SOURCE_ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ClusterError(f"{what} cannot be built:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def unpacked() -> Unpacked:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 
 from opt_api.documents.plan import LayoutPlan, Plan
 from opt_api.estimate.memory import memory
+from opt_model.memory import memory_total
 from opt_trainer.errors import BadHost, BadSpec
 
 GIB = 1 << 30
@@ -73,7 +73,7 @@ def _memory(plan: Plan) -> list[str]:
     if layout.device == "cuda":
         has = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     else:
-        has = psutil.virtual_memory().total // layout.devices_per_host
+        has = memory_total() // layout.devices_per_host
     if needed <= has:
         return []
     advice = "recompute activations, make passes smaller, or take more hosts"
