@@ -55,3 +55,12 @@ def test_a_job_answers_every_line(cluster: Cluster, namespace: str, tmp_path: Pa
     answers = [json.loads(line) for line in client.get_object("opt", "answers.jsonl").read().splitlines()]
     assert {answer["custom_id"] for answer in answers} == {"a", "b"}
     assert all(answer["response"]["status_code"] == 200 for answer in answers)
+    assert "computer='compiled kernels (" in log_of(cluster, namespace), "the image brings them"
+
+
+def log_of(cluster: Cluster, namespace: str) -> str:
+    """What the Job's pod said."""
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    (one,) = cluster.api.get(f"{pods}?labelSelector=job-name%3Dquickstart-batch")["items"]
+    log: str = cluster.api.request("GET", f"{pods}/{one['metadata']['name']}/log")
+    return log
