@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,6 +21,13 @@ from support.plans import tiny_plan
 
 pytestmark = pytest.mark.unit
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}
+
+
+@pytest.fixture
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def plan_of(compute: str) -> Plan:
@@ -106,6 +113,7 @@ def test_a_number_that_is_none_is_seen_in_a_matrix_and_in_a_vector(wrong: float,
 
 
 @pytest.mark.parametrize("level", levels()[1:])
+@pytest.mark.usefixtures("threads_as_before")
 def test_every_level_and_any_number_of_threads_make_the_same_bits(level: str) -> None:
     plan = plan_of("bfloat16")
     found = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -11,6 +13,7 @@ from opt_model.exchange import Weights
 from opt_model.partition import divided_dimension
 from opt_serving.compute.group import Alone, Group, share_of
 from opt_serving.compute.room import Room
+from opt_serving.kernels import library
 from opt_serving.kernels.library import Matrix
 
 _AT_ONCE = 1 << 17
@@ -21,12 +24,15 @@ class LoadedWeights:
     """A rank's share of all tensors of a directory: matrices in the format asked for, all else in float32.
 
     float32 and bfloat16 files are mapped, not read, where the format asked for is their own (and the share is of rows).
+    Else they are converted, by compiled loops where these are to be had; the bits are the same.
     """
 
-    def __init__(self, weights: Weights, dtype: torch.dtype, group: Group | None = None) -> None:
+    def __init__(
+        self, weights: Weights, dtype: torch.dtype, group: Group | None = None, *, compiled: bool = False
+    ) -> None:
         self.shape: Architecture = weights.shape
         self.group: Group = group or Alone()
-        self._weights, self._dtype, self._room = weights, dtype, Room()
+        self._weights, self._dtype, self._room, self._compiled = weights, dtype, Room(), compiled
         self._check()
 
     @property
@@ -43,11 +49,16 @@ class LoadedWeights:
         added_up = divided_dimension(f"{name}.weight") == 1 and self.group.rank > 0
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places and not added_up else None
         if self._dtype == torch.int8:
-            return quantised(weight, bias, self._room)
+            return quantised(weight, bias, self._room, library.quantise if self._compiled else quantise)
         if weight.dtype == self._dtype and weight.is_contiguous():
             return Matrix(weight, bias, mapped=True)
         rows, columns = weight.shape
-        return Matrix(self._room.matrix(rows, columns, self._dtype).copy_(weight), bias)
+        made = self._room.matrix(rows, columns, self._dtype)
+        if self._compiled:
+            library.convert(weight, made)
+        else:
+            made.copy_(weight)
+        return Matrix(made, bias)
 
     def positions(self) -> Matrix:
         """The table of positions, which is looked up and never multiplied with: int8 gains nothing there."""
@@ -72,19 +83,32 @@ class LoadedWeights:
                 raise ValueError(f"tensor_parallel: found {size}; the model's {count} {what} must be a multiple of it")
 
 
-def quantised(weight_NK: Tensor, bias: Tensor | None = None, room: Room | None = None) -> Matrix:
+def quantise(weight_NK: Tensor, into: Matrix) -> None:
     """int8 with one scale for each row, the largest number of the row being 127."""
+    assert into.scale is not None
+    assert into.shift is not None
     rows, width = weight_NK.shape
-    small_NK = (room or Room()).matrix(rows, width, torch.int8)
-    scale_N, shift_N = torch.empty(rows), torch.empty(rows, dtype=torch.int32)
     step = max(1, _AT_ONCE // width)
     for start in range(0, rows, step):
         part = slice(start, start + step)
         big = weight_NK[part].float()
-        scale_N[part] = (big.abs().amax(1) / 127).clamp_min(1e-30)
-        small_NK[part] = (big / scale_N[part, None]).round().to(torch.int8)
-        shift_N[part] = small_NK[part].sum(1, dtype=torch.int32) * 128
-    return Matrix(small_NK, bias, scale_N, shift_N)
+        into.scale[part] = (big.abs().amax(1) / 127).clamp_min(1e-30)
+        into.weight[part] = (big / into.scale[part, None]).round().to(torch.int8)
+        into.shift[part] = into.weight[part].sum(1, dtype=torch.int32) * 128
+
+
+def quantised(
+    weight_NK: Tensor,
+    bias: Tensor | None = None,
+    room: Room | None = None,
+    by: Callable[[Tensor, Matrix], None] = quantise,
+) -> Matrix:
+    """The matrix in int8."""
+    rows, width = weight_NK.shape
+    small_NK = (room or Room()).matrix(rows, width, torch.int8)
+    made = Matrix(small_NK, bias, torch.empty(rows), torch.empty(rows, dtype=torch.int32))
+    by(weight_NK, made)
+    return made
 
 
 def multiply(matrix: Matrix, x: Tensor) -> Tensor:

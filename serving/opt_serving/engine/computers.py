@@ -15,6 +15,7 @@ from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.passes import Computer
 from opt_serving.compute.torch_computer import TorchComputer
+from opt_serving.kernels import library
 from opt_serving.settings import EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
@@ -44,15 +45,25 @@ def make_computer(weights: Weights, pages: int, settings: EngineSettings, group:
         ValueError: The settings do not fit the model or the machine.
     """
     torch.set_num_threads(settings.threads)
-    loaded, cache = LoadedWeights(weights, _DTYPES[settings.weights], group), cache_dtype(settings)
-    if settings.device == "cpu" and settings.kernels != "no":
-        try:
-            return NativeComputer(loaded, pages, cache, settings.threads)
-        except KernelUnavailable as fault:
-            if settings.kernels == "yes":
-                raise ValueError(f"kernels: {fault}") from fault
-            _log.warning("no compiled kernels, torch computes instead (slower)", reason=str(fault))
+    compiled, cache = _compiled(settings), cache_dtype(settings)
+    loaded = LoadedWeights(weights, _DTYPES[settings.weights], group, compiled=compiled)
+    if compiled:
+        return NativeComputer(loaded, pages, cache, settings.threads)
     return TorchComputer(loaded, pages, cache, settings.device)
+
+
+def _compiled(settings: EngineSettings) -> bool:
+    """Whether the compiled kernels are asked for and to be had."""
+    if settings.device != "cpu" or settings.kernels == "no":
+        return False
+    try:
+        library.load()
+    except KernelUnavailable as fault:
+        if settings.kernels == "yes":
+            raise ValueError(f"kernels: {fault}") from fault
+        _log.warning("no compiled kernels, torch computes instead (slower)", reason=str(fault))
+        return False
+    return True
 
 
 def cache_dtype(settings: EngineSettings) -> torch.dtype:

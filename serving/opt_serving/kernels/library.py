@@ -17,10 +17,12 @@ from opt_model import native
 SOURCES = native.Sources(
     "opt",
     Path(__file__).parent,
-    ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h"),
+    ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h", "weights.h"),
 )
 ABI = 1
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 3}
+"""Formats of files, as `weights.h` numbers them."""
 
 
 class CLinear(c.Structure):
@@ -34,6 +36,16 @@ class CLinear(c.Structure):
         ("n", c.c_int64),
         ("k", c.c_int64),
         ("kind", c.c_int32),
+    )
+
+
+class CStored(c.Structure):
+    """`Stored`: a matrix [rows, width] of a file."""
+
+    _fields_ = (
+        ("numbers", c.c_void_p),
+        *((name, c.c_int64) for name in ("rows", "width", "stride")),
+        ("format", c.c_int32),
     )
 
 
@@ -110,7 +122,10 @@ def load(level: str | None = None) -> Any:
     loaded.opt_forward.argtypes = (pointer, pointer, c.c_int64, pointer, pointer)
     loaded.opt_attention.argtypes = (pointer, c.c_int64, pointer, pointer, pointer, pointer, pointer)
     loaded.opt_linear.argtypes = (pointer, c.c_int64, pointer, pointer, c.c_int32, c.c_int32)
-    for call in (loaded.opt_forward, loaded.opt_attention, loaded.opt_linear):
+    loaded.opt_convert.argtypes = (pointer, pointer, c.c_int32, c.c_int32)
+    loaded.opt_quantise.argtypes = (pointer, pointer, pointer, pointer, c.c_int32)
+    calls = (loaded.opt_forward, loaded.opt_attention, loaded.opt_linear, loaded.opt_convert, loaded.opt_quantise)
+    for call in calls:
         call.restype = None
     return loaded
 
@@ -122,6 +137,26 @@ def linear(matrix: Matrix, x_MK: Tensor, *, threads: int, relu: bool = False, le
     call = load(level).opt_linear
     call(c.byref(matrix.c()), x_MK.shape[0], x_MK.data_ptr(), y_MN.data_ptr(), int(relu), threads)
     return y_MN
+
+
+def convert(weight_NK: Tensor, to_NK: Tensor, *, level: str | None = None) -> None:
+    """Put a matrix of a file into float32 or bfloat16, as `copy_` does."""
+    stored, threads = _stored(weight_NK), torch.get_num_threads()
+    load(level).opt_convert(c.byref(stored), to_NK.data_ptr(), KINDS[to_NK.dtype], threads)
+
+
+def quantise(weight_NK: Tensor, into: Matrix, *, level: str | None = None) -> None:
+    """Put a matrix of a file into an int8 one, as `compute.matrices.quantise` does."""
+    assert into.scale is not None
+    assert into.shift is not None
+    stored, threads = _stored(weight_NK), torch.get_num_threads()
+    parts = (part.data_ptr() for part in (into.weight, into.scale, into.shift))
+    load(level).opt_quantise(c.byref(stored), *parts, threads)
+
+
+def _stored(weight_NK: Tensor) -> CStored:
+    assert weight_NK.stride(1) == 1
+    return CStored(weight_NK.data_ptr(), *weight_NK.shape, weight_NK.stride(0), STORED[weight_NK.dtype])
 
 
 def address(array: NDArray[Any]) -> int:

@@ -9,6 +9,7 @@
 #endif
 #include "rows.h"
 #include "tiled_attention.h"
+#include "weights.h"
 
 struct Norm {
   const float *weight, *bias;
@@ -248,5 +249,26 @@ void opt_attention(const Model *model, int64_t layer, const Pass *pass, const fl
 
 void opt_linear(const Linear *l, int64_t m, const float *x, float *y, int32_t relu, int32_t threads) {
   linear(*l, m, x, y, relu, threads);
+}
+
+// A stored matrix in float32 or bfloat16, rows side by side.
+void opt_convert(const Stored *from, void *to, int32_t format, int32_t threads) {
+  parallel(threads, from->rows, [&](int64_t row, int64_t end) {
+    std::vector<float> room;
+    for (; row < end; row++) {
+      const float *x = wide_row(*from, row, room);
+      if (format == BFLOAT16) narrow_row(x, from->width, (uint16_t *)to + row * from->width);
+      else std::memcpy((float *)to + row * from->width, x, from->width * sizeof(float));
+    }
+  });
+}
+
+// A stored matrix in int8, with the scale and the shift of each row.
+void opt_quantise(const Stored *from, int8_t *small, float *scale, int32_t *shift, int32_t threads) {
+  parallel(threads, from->rows, [&](int64_t row, int64_t end) {
+    std::vector<float> room;
+    for (; row < end; row++)
+      quantise_row(wide_row(*from, row, room), from->width, small + row * from->width, scale + row, shift + row);
+  });
 }
 }

@@ -35,6 +35,7 @@ class OnePassAdam:
         parts = worker.parts
         apart = parts[0].parameter.dtype != parts[0].master.dtype
         self._compute = [local_of(part.parameter.detach()) for part in parts] if apart else []
+        assert all(tensor.is_contiguous() for tensor in [*self._compute, *(part.master for part in parts)])
         self._shares = torch.tensor([1.0 / part.box.copies for part in parts], dtype=torch.float64)
         """By how much a part's squares count: one by the workers that hold the same."""
         self._weight_squares: Tensor | None = None
@@ -57,20 +58,17 @@ class OnePassAdam:
         masters = [part.master for part in self._worker.parts]
         parts = _parts(masters, self.moments.first, self.moments.second, self._compute, given)
         rates, squares = self._rates(learning_rate, divisor), _room(given)
-        computed = self._compute[0].dtype if self._compute else torch.float32
+        formats = _format(given), _format(self._compute or masters)
         self._library.update_all(
-            parts, len(parts), FORMATS[given[0].dtype], FORMATS[computed],
-            ctypes.byref(rates), torch.get_num_threads(), squares.data_ptr(),
-        )  # fmt: skip
+            parts, len(parts), *formats, ctypes.byref(rates), torch.get_num_threads(), squares.data_ptr()
+        )
         self._weight_squares = squares
 
     def _squares(self, tensors: Sequence[Tensor]) -> Tensor:
         """The squared norm of each, float64 [parts]."""
         given = _plain(tensors)
         parts, squares = _parts([], [], [], [], given), _room(given)
-        self._library.update_squares(
-            parts, len(parts), FORMATS[given[0].dtype], torch.get_num_threads(), squares.data_ptr()
-        )
+        self._library.update_squares(parts, len(parts), _format(given), torch.get_num_threads(), squares.data_ptr())
         return squares
 
     def _rates(self, learning_rate: float, divisor: float) -> CRates:
@@ -91,6 +89,12 @@ class OnePassAdam:
 def _plain(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Each with its numbers in a row, as those of the masters are."""
     return [tensor.contiguous() for tensor in tensors]
+
+
+def _format(tensors: Sequence[Tensor]) -> int:
+    """The one number format that all of them have."""
+    (only,) = {tensor.dtype for tensor in tensors}
+    return FORMATS[only]
 
 
 def _room(tensors: Sequence[Tensor]) -> Tensor:
