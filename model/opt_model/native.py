@@ -1,6 +1,6 @@
 """Compiled loops for the processor: those that came with the image, those made before, else the compiler's.
 
-One library for each level of the instruction set, named by a digest of the sources, the flags and the compiler, so a
+One library for each level of the instruction set, named by a digest of the sources and the flags, so that a
 stale one is never loaded. `python -m opt_model.native MODULE...` makes every level of what the modules call `SOURCES`,
 for an image.
 """

@@ -49,12 +49,12 @@ class LoadedWeights:
         added_up = divided_dimension(f"{name}.weight") == 1 and self.group.rank > 0
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places and not added_up else None
         if self._dtype == torch.int8:
-            return quantised(weight, bias, self._room, library.quantise if self._compiled else quantise)
+            return quantised(weight, bias, self._room, library.quantise if self._by_loops(weight) else quantise)
         if weight.dtype == self._dtype and weight.is_contiguous():
             return Matrix(weight, bias, mapped=True)
         rows, columns = weight.shape
         made = self._room.matrix(rows, columns, self._dtype)
-        if self._compiled:
+        if self._by_loops(weight):
             library.convert(weight, made)
         else:
             made.copy_(weight)
@@ -68,6 +68,9 @@ class LoadedWeights:
     def vector(self, name: str) -> Tensor:
         """A bias or a part of a norm, float32."""
         return self._share(name).float().contiguous()
+
+    def _by_loops(self, weight: Tensor) -> bool:
+        return self._compiled and weight.dtype in library.STORED
 
     def _share(self, name: str) -> Tensor:
         whole, dimension = self._weights.read(name), divided_dimension(name)
