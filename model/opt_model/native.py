@@ -44,12 +44,14 @@ class Sources:
         folder: Where the files are.
         files: The first is compiled, and includes the others.
         flags: For the compiler, besides those of every library.
+        abi: Version of the calls; the library's `NAME_abi` answers it.
     """
 
     name: str
     folder: Path
     files: tuple[str, ...]
     flags: tuple[str, ...] = ()
+    abi: int = 1
 
     @property
     def built(self) -> Path:
@@ -94,6 +96,19 @@ def best_level(flags: frozenset[str]) -> str:
 def levels() -> tuple[str, ...]:
     """Those that this processor can run, the best first."""
     return tuple(level for level, (needed, _) in _LEVELS.items() if needed <= processor_flags())
+
+
+def load(sources: Sources, level: str | None = None) -> ctypes.CDLL:
+    """The library of a level, its calls not yet described.
+
+    Raises:
+        KernelUnavailable: See `library`; or it speaks another version of the calls.
+    """
+    path = library(sources, level)
+    loaded = ctypes.CDLL(str(path))
+    if (found := loaded[f"{sources.name}_abi"]()) != sources.abi:
+        raise KernelUnavailable(f"{path} speaks version {found} of the calls, this program {sources.abi}")
+    return loaded
 
 
 def library(sources: Sources, level: str | None = None) -> Path:

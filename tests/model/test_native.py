@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_it_is_compiled_once_and_anew_where_a_source_changed(sources: Sources, c
     assert native.library(sources).stat().st_ino == made
     (sources.folder / "number.h").write_text("#define NUMBER 43\n")
     assert ctypes.CDLL(str(native.library(sources))).answer() == 43
+
+
+def test_another_version_of_the_calls_is_not_taken(sources: Sources) -> None:
+    (sources.folder / "answer.cpp").write_text('extern "C" int answer_abi() { return 2; }\n')
+    with pytest.raises(KernelUnavailable, match="speaks version 2 of the calls, this program 1"):
+        native.load(sources)
+    assert native.load(replace(sources, abi=2)).answer_abi() == 2
 
 
 def test_other_flags_are_another_library(sources: Sources) -> None:

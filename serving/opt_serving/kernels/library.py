@@ -19,7 +19,6 @@ SOURCES = native.Sources(
     Path(__file__).parent,
     ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h", "weights.h"),
 )
-ABI = 1
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 3}
 """Formats of files, as `weights.h` numbers them."""
@@ -114,10 +113,7 @@ def load(level: str | None = None) -> Any:
     Raises:
         opt_model.native.KernelUnavailable: There is none for this machine.
     """
-    path = native.library(SOURCES, level)
-    loaded = c.CDLL(str(path))
-    if loaded.opt_abi() != ABI:
-        raise native.KernelUnavailable(f"{path} speaks version {loaded.opt_abi()} of the calls, this program {ABI}")
+    loaded = native.load(SOURCES, level)
     pointer = c.c_void_p
     loaded.opt_forward.argtypes = (pointer, pointer, c.c_int64, pointer, pointer)
     loaded.opt_attention.argtypes = (pointer, c.c_int64, pointer, pointer, pointer, pointer, pointer)

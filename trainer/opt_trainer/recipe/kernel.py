@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
-from opt_model.native import KernelUnavailable, Sources, library
+from opt_model import native
 
-SOURCES = Sources("update", Path(__file__).parent, ("update.cpp",), ("-ffp-contract=off",))
+SOURCES = native.Sources("update", Path(__file__).parent, ("update.cpp",), ("-ffp-contract=off",))
 """Nothing is contracted, so that the same bits come out on every processor."""
-ABI = 1
 FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
@@ -42,10 +41,7 @@ def load(level: str | None = None) -> Any:
     Raises:
         opt_model.native.KernelUnavailable: There is none for this machine.
     """
-    path = library(SOURCES, level)
-    loaded = c.CDLL(str(path))
-    if loaded.update_abi() != ABI:
-        raise KernelUnavailable(f"{path} speaks version {loaded.update_abi()} of the calls, this program {ABI}")
+    loaded = native.load(SOURCES, level)
     pointer, number = c.c_void_p, c.c_int32
     loaded.update_squares.argtypes = (pointer, c.c_int64, number, number, pointer)
     loaded.update_all.argtypes = (pointer, c.c_int64, number, number, pointer, number, pointer)

@@ -135,8 +135,10 @@ void update_squares(const Part *parts, int64_t number, int32_t format, int32_t t
 }
 
 // One update of every part; the squared norm of each one's new weights.
-void update_all(const Part *parts, int64_t number, int32_t gradient, int32_t compute, const Rates *rates, int32_t threads, double *squares) {
+void update_all(const Part *parts, int64_t number, int32_t gradient, int32_t compute, const Rates *rates,
+                int32_t threads, double *squares) {
   const Update one = UPDATE[gradient][compute];
-  pieces(parts, number, threads, squares, [&](const Part &p, int64_t from, int64_t count) { return one(p, from, count, *rates); });
+  pieces(parts, number, threads, squares,
+         [&](const Part &p, int64_t from, int64_t count) { return one(p, from, count, *rates); });
 }
 }
