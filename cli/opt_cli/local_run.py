@@ -31,7 +31,21 @@ ADDRESS_FILE = "coordinator.json"
 CUDA_CONTROL = Path("/dev/nvidiactl")
 """There where a driver for CUDA devices is loaded."""
 Told = Callable[[dict[str, Any]], None]
-Outcome = Literal["Completed", "Suspended", "Paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run on this machine came to its end.
+
+    Attributes:
+        outcome: Suspended is at a person's wish; Paused is by the policy, and waits for a person.
+        cause: Of a pause, in the logbook's words (`BadSpec`).
+        words: What the coordinator said of the pause: who ended, how, and what to do.
+    """
+
+    outcome: Literal["Completed", "Suspended", "Paused"]
+    cause: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +114,11 @@ def _faults(wish: Wish, plan: Plan, names: list[str]) -> list[PlannedFault]:
     return faults
 
 
-def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Outcome:
+def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Ending:
     """Run until the training is complete or paused; Ctrl-C saves and stops.
 
-    `told` is called with every status, and with `{"fault": ...}` and `{"entry": ...}` as they come.
+    `told` is called with every status, and with `{"fault": ...}` and `{"entry": ...}` as they come. The logbook is
+    written behind what the coordinator says: its last entries are told when the coordinator has ended.
     """
     wish.directory.mkdir(parents=True, exist_ok=True)
     plan_file = wish.directory / "plan.json"
@@ -114,16 +129,18 @@ def run_cluster(wish: Wish, prepared: Prepared, dataset: str, told: Told) -> Out
         environment[FAULTS] = str((wish.directory / FOLDER).absolute())
     cluster = LocalCluster(prepared.plan, wish.store, wish.directory, ENTRY, prepared.names, environment)
     cluster.checks = wish.check_hosts
+    logbook = Logbook(prepared.store, prepared.plan.name)
     with closing(script), _started(cluster, wish.directory):
         try:
-            return _follow(cluster, prepared, script, told)
+            ending = _follow(cluster, logbook, script, told)
         except KeyboardInterrupt:
             told({"stopping": "saving; press Ctrl-C again to stop at once"})
-            return _save_and_stop(cluster)
+            ending = _save_and_stop(cluster)
+    _tell_entries(logbook, told)
+    return ending
 
 
-def _follow(cluster: LocalCluster, prepared: Prepared, script: FaultScript, told: Told) -> Outcome:
-    logbook = Logbook(prepared.store, prepared.plan.name)
+def _follow(cluster: LocalCluster, logbook: Logbook, script: FaultScript, told: Told) -> Ending:
     resumed = False
     while not cluster.finished():
         status = cluster.status()
@@ -132,12 +149,16 @@ def _follow(cluster: LocalCluster, prepared: Prepared, script: FaultScript, told
         _tell_entries(logbook, told)
         if status is not None:
             told({"status": status})
-            if status["pausedFor"] and resumed and status["pausedFor"] != "SparesSpent":
-                return "Suspended" if status["pausedFor"] == "Suspended" else "Paused"
+            if resumed and status["pausedFor"] not in (None, "SparesSpent"):
+                return _paused(status)
             resumed = resumed or _resume(cluster, status)
         time.sleep(POLL_S)
-    _tell_entries(logbook, told)
-    return "Completed"
+    return Ending("Completed")
+
+
+def _paused(status: dict[str, Any]) -> Ending:
+    cause = status["pausedFor"]
+    return Ending("Suspended" if cause == "Suspended" else "Paused", cause, status["pausedWords"])
 
 
 def _tell_entries(logbook: Logbook, told: Told) -> None:
@@ -155,7 +176,7 @@ def _resume(cluster: LocalCluster, status: dict[str, Any]) -> bool:
     return True
 
 
-def _save_and_stop(cluster: LocalCluster) -> Outcome:
+def _save_and_stop(cluster: LocalCluster) -> Ending:
     deadline = time.monotonic() + SAVE_PATIENCE_S
     with suppress(KeyboardInterrupt, Gone):
         cluster.ask("/suspend", {"reason": "interrupted from the keyboard"})
@@ -164,7 +185,7 @@ def _save_and_stop(cluster: LocalCluster) -> Outcome:
             if status and status["pausedFor"]:
                 break
             time.sleep(POLL_S)
-    return "Suspended"
+    return Ending("Suspended")
 
 
 @contextmanager

@@ -65,8 +65,8 @@ def run(
         prepared = prepare(wish)
         dataset = _dataset(wish.training.spec.data, url, machine)
         with screen(prepared.plan, machine) as told:
-            outcome = run_cluster(wish, prepared, dataset, told)
-        if outcome == "Completed":
+            ending = run_cluster(wish, prepared, dataset, told)
+        if ending.outcome == "Completed":
             result = result_of(prepared.store, prepared.plan.name)
             _show({**result, "report": _report(prepared.store, prepared.plan.name)}, machine)
     except Problems as problems:
@@ -76,8 +76,9 @@ def run(
     except StoreError as fault:
         click.echo(f"{type(fault).__name__}: {fault}", err=True)
         ctx.exit(FAILED)
-    if outcome == "Paused":
-        click.echo(f"paused; see `optctl logbook {training.metadata.name}`", err=True)
+    if ending.outcome == "Paused":
+        why = f": {ending.words}" if ending.words else ""
+        click.echo(f"paused for {ending.cause}{why}; see `optctl logbook {training.metadata.name}`", err=True)
         ctx.exit(FAILED)
 
 

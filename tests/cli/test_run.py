@@ -124,8 +124,11 @@ def test_a_data_set_that_does_not_fit_a_hosts_disk_is_refused_before_the_first_s
     shell = Shell(tmp_path)
     shell.environment |= {"OPT_RUN_DISK": "100000"}
     found = shell.run("run", "spec.yaml", "--json")
-    said = found.stdout + found.stderr
-    assert found.returncode != 0
-    assert "BadSpec" in said
-    assert "pods.resources.ephemeralStorage is 100000; raise it to 1Mi" in said
+    assert found.returncode == 1
+    words = "pods.resources.ephemeralStorage is 100000; raise it to 1Mi"
+    assert "paused for BadSpec: rank" in found.stderr
+    assert words in found.stderr
+    entries = [json.loads(line)["entry"] for line in found.stdout.splitlines() if line.startswith('{"entry"')]
+    assert [entry["cause"] for entry in entries] == ["Started", "BadSpec"], "the logbook is told to its end"
+    assert words in entries[-1]["summary"]
     assert shell.status()["step"] == 0
