@@ -18,6 +18,7 @@ from torch import Tensor
 from opt_model.chunk_loss import ChunkLoss, divided, whole
 from opt_model.embedding import TiedGradient
 from opt_model.linear import widened
+from opt_model.products.product import mm
 
 CHUNK_LOGITS = {"cpu": 512 * 50272, "cuda": 4096 * 50272}
 """Logits held at a time, by device: what stays near a processor's caches, and what fills a CUDA device (record 112)."""
@@ -105,7 +106,7 @@ class _TokenLoss(torch.autograd.Function):
         for start in range(0, x_NE.shape[0], chunk):
             rows = slice(start, start + chunk)
             x_CE = x_NE[rows].to(weight_VE.dtype)
-            logits_CV = torch.mm(x_CE, weight_VE.t(), out=room[: x_CE.shape[0]])
+            logits_CV = mm(x_CE, weight_VE.t(), out=room[: x_CE.shape[0]])
             part, dlogits_CV = chunk_loss(logits_CV, targets_N[rows], scale)
             loss += part
             if gradients is not None and dlogits_CV is not None:
@@ -135,11 +136,11 @@ class _Gradients:
     def add(self, rows: slice, dlogits_CV: Tensor) -> None:
         """Take in one chunk."""
         dlogits_CV, x_CE = dlogits_CV.to(self.weight_VE.dtype), self.x_NE[rows].to(self.weight_VE.dtype)
-        self.dx_NE[rows] = dlogits_CV @ self.weight_VE
+        self.dx_NE[rows] = mm(dlogits_CV, self.weight_VE)
         if self.dw_VE is None:
-            self.dw_VE = dlogits_CV.t() @ x_CE
+            self.dw_VE = mm(dlogits_CV.t(), x_CE)
         elif x_CE.dtype == torch.float32:
-            self.dw_VE.addmm_(dlogits_CV.t(), x_CE)
+            mm(dlogits_CV.t(), x_CE, out=self.dw_VE, add=True)
         else:
             self.dw_VE = self.dw_VE.float().add_(dlogits_CV.t() @ x_CE)
 

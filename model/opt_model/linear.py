@@ -1,7 +1,8 @@
-"""Linear layers, with bfloat16 products made in float32 where the processor is slower at bfloat16 than at float32.
+"""Linear layers, by what the processor multiplies soonest with.
 
-Inputs are widened, multiplied in float32 and rounded once at the end, which is also what a bfloat16 unit computes.
-Which processors do: decision record 113.
+Where it is slower at bfloat16 than at float32, bfloat16 inputs are widened, multiplied in float32 and rounded once at
+the end, which is also what a bfloat16 unit computes (decision record 113). Where it has matrix tiles, these make
+float32 products (decision record 202).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+
+from opt_model.products import product
 
 
 def slower_at_bfloat16(able: Mapping[str, Any]) -> bool:
@@ -40,14 +43,24 @@ def widened(x: Tensor, weight: Tensor) -> bool:
     return weight.dtype == torch.float32 or (torch.is_grad_enabled() and widens())
 
 
+def tiled(x: Tensor, weight: Tensor) -> bool:
+    """Whether matrix tiles make the product of these two; never of a weight that is distributed over ranks."""
+    columns, inner = weight.shape
+    return not hasattr(weight, "to_local") and product.by_tiles(x, weight, x.numel() // inner, inner, columns)
+
+
 class Linear(nn.Linear):
     """`nn.Linear` that takes bfloat16 activations under float32 weights, too; the result has the input's format."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        if not widened(x, self.weight):
-            return linear(x, self.weight, self.bias)
-        y: Tensor = _Widened.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        y: Tensor
+        if widened(x, self.weight):
+            y = _Widened.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        elif tiled(x, self.weight):
+            y = product.linear(x.flatten(0, -2), self.weight, self.bias).view(*x.shape[:-1], -1)
+        else:
+            y = linear(x, self.weight, self.bias)
         return y
 
 

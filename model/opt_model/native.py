@@ -21,6 +21,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-fopenmp", "-fno-math-errno")
+_SHARED = Path(__file__).parent
+"""Where the header is that all may include."""
 _AVX512, _TILES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}), {"amx_tile", "amx_bf16", "amx_int8"}
 _LEVELS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "amx": (
@@ -42,7 +44,7 @@ class Sources:
     Attributes:
         name: Of the library, without level and digest.
         folder: Where the files are.
-        files: The first is compiled, and includes the others.
+        files: The first is compiled, and includes the others, and may include `native.h` beside this module.
         flags: For the compiler, besides those of every library.
         abi: Version of the calls; the library's `NAME_abi` answers it.
     """
@@ -61,8 +63,8 @@ class Sources:
     def library_name(self, level: str) -> str:
         """File name of the library of a level."""
         running = hashlib.sha256(repr((_FLAGS, self.flags, _LEVELS[level][1], platform.machine())).encode())
-        for file in self.files:
-            running.update((self.folder / file).read_bytes())
+        for path in (*(self.folder / file for file in self.files), _SHARED / "native.h"):
+            running.update(path.read_bytes())
         return f"{self.name}-{level}-{running.hexdigest()[:16]}.so"
 
 
@@ -141,7 +143,7 @@ def build(sources: Sources, level: str, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder, suffix=".so") as made:
             source = str(sources.folder / sources.files[0])
-            command = [compiler, *_FLAGS, *sources.flags, *_LEVELS[level][1], source, "-o", made.name]
+            command = [compiler, *_FLAGS, f"-I{_SHARED}", *sources.flags, *_LEVELS[level][1], source, "-o", made.name]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise KernelUnavailable(f"`{' '.join(command)}` ended with {done.returncode}: {done.stderr[-800:]}")

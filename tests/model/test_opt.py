@@ -1,5 +1,7 @@
 """Parity with transformers: logits, loss and every gradient."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -7,37 +9,55 @@ from opt_api.architecture import Architecture
 from opt_model import OPT
 from opt_model.exchange import from_hugging_face
 from opt_model.exchange.names import shapes_of
+from opt_model.products import product
 from support.hugging_face import ours_from, reference
 from support.shapes import OPT_125M, OPT_350M, TINY, TINY_POST
 
 TOLERANCE = 1e-5
+Gradients = dict[str, torch.Tensor]
+
+
+def batch(shape: Architecture, sequence: int) -> tuple[torch.Tensor, torch.Tensor]:
+    blocks = torch.randint(4, shape.vocabulary_size, (2, sequence + 1), generator=torch.Generator().manual_seed(1))
+    return blocks[:, :-1], blocks[:, 1:]
+
+
+def gradients(model: torch.nn.Module, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[float, Gradients]:
+    """Mean loss and all gradients of a model of transformers, by our names."""
+    mean = torch.nn.functional.cross_entropy(model(input_ids=tokens).logits.flatten(0, 1), targets.flatten())
+    mean.backward()
+    return mean.item(), {from_hugging_face(name): gradient_of(p) for name, p in model.named_parameters()}
+
+
+def our_gradients(model: OPT, tokens: torch.Tensor, targets: torch.Tensor) -> tuple[float, Gradients]:
+    result = model(tokens, targets, gradient_scale=1 / targets.numel())
+    result.loss.backward()
+    return result.loss.item() / targets.numel(), {name: gradient_of(p) for name, p in model.named_parameters()}
+
+
+def gradient_of(parameter: torch.nn.Parameter) -> torch.Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def worst(found: Gradients, exact: Gradients) -> float:
+    assert set(found) == set(exact)
+    return max(float((found[name] - exact[name]).abs().max()) for name in exact)
+
+
+def distance(found: Gradients, exact: Gradients) -> float:
+    """Norm of the difference; what is not in `exact` is zero there."""
+    return sum(float((found[name] - exact.get(name, 0)).pow(2).sum()) for name in found) ** 0.5
 
 
 def compare(shape: Architecture, sequence: int) -> None:
     theirs = reference(shape)
     ours = ours_from(theirs, shape)
-    blocks = torch.randint(4, shape.vocabulary_size, (2, sequence + 1), generator=torch.Generator().manual_seed(1))
-    tokens, targets = blocks[:, :-1], blocks[:, 1:]
-    expected = theirs(input_ids=tokens).logits
-    assert (ours(tokens) - expected).abs().max() < TOLERANCE
-    mean = torch.nn.functional.cross_entropy(expected.flatten(0, 1), targets.flatten())
-    mean.backward()
-    result = ours(tokens, targets, gradient_scale=1 / targets.numel())
-    assert abs(result.loss.item() / targets.numel() - mean.item()) < TOLERANCE
-    result.loss.backward()
-    compare_gradients(ours, theirs)
-
-
-def compare_gradients(ours: OPT, theirs: torch.nn.Module) -> None:
-    found = dict(ours.named_parameters())
-    compared = 0
-    for name, parameter in theirs.named_parameters():
-        assert parameter.grad is not None
-        gradient = found[from_hugging_face(name)].grad
-        assert gradient is not None, name
-        assert (gradient - parameter.grad).abs().max() < TOLERANCE, name
-        compared += 1
-    assert compared == len(found)
+    tokens, targets = batch(shape, sequence)
+    assert (ours(tokens) - theirs(input_ids=tokens).logits).abs().max() < TOLERANCE
+    (expected, wanted), (loss, found) = gradients(theirs, tokens, targets), our_gradients(ours, tokens, targets)
+    assert abs(loss - expected) < TOLERANCE
+    assert worst(found, wanted) < TOLERANCE
 
 
 @pytest.mark.unit
@@ -48,8 +68,25 @@ def test_small_models_equal_transformers(shape: Architecture) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("shape", [OPT_125M, OPT_350M], ids=["125m", "350m"])
-def test_published_shapes_equal_transformers(shape: Architecture) -> None:
+def test_published_shapes_equal_transformers(shape: Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same products of torch's: with others relu meets other zeros, and gradients differ by 1e-4."""
+    monkeypatch.setattr(product, "TILES", False)
     compare(shape, 64)
+
+
+@pytest.mark.integration
+def test_a_published_shape_is_as_near_to_exact_gradients_as_transformers() -> None:
+    """By what this processor multiplies with: logits equal theirs.
+
+    Gradients of any two ways to multiply are apart by what relu makes of sums near zero: seen from float64, those of
+    transformers are off by 0.4 to 1.2 thousandths of their norm, those by tiles by 0.6 millionths to 0.7 thousandths.
+    """
+    theirs = reference(OPT_125M)
+    ours, exact = ours_from(theirs, OPT_125M), deepcopy(theirs).double()
+    tokens, targets = batch(OPT_125M, 64)
+    assert (ours(tokens) - theirs(input_ids=tokens).logits).abs().max() < TOLERANCE
+    (_, wanted), (_, found) = gradients(exact, tokens, targets), our_gradients(ours, tokens, targets)
+    assert distance(found, wanted) < 2e-3 * distance(wanted, {})
 
 
 @pytest.mark.unit

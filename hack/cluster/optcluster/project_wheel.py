@@ -16,7 +16,7 @@ from optcluster.errors import ClusterError
 from optcluster.layers import PYTHON_PACKAGES
 from optcluster.paths import SOURCE_ROOT
 
-COMPILED = ("opt_serving.kernels.library", "opt_trainer.recipe.kernel")
+COMPILED = ("opt_model.products.library", "opt_serving.kernels.library", "opt_trainer.recipe.kernel")
 """Modules whose C++ comes compiled, for every level of this kind of machine: images have no compiler."""
 PROGRAMS = "usr/local/bin"
 SCRIPT = "#!/usr/bin/env python3\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"

@@ -5,10 +5,8 @@
 // memory faster than one. Every output is summed in the same order whatever else is in the batch: the answer to a request
 // does not depend on its neighbours.
 #pragma once
-#include <new>
-#include <vector>
-
 #include "lanes.h"
+#include "native.h"
 
 constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
 constexpr int64_t NEAR = 24 << 10;   // bytes of the rows of x of a tile that stay in the first cache beside weights and sums
@@ -238,24 +236,6 @@ static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const 
       }
     }
   }
-}
-
-// Memory that begins with a cache line: sixteen numbers that lie in two of them are fetched twice, which for tiles takes
-// twice as long.
-template <class T> struct LineAllocator {
-  typedef T value_type;
-  LineAllocator() = default;
-  template <class U> LineAllocator(const LineAllocator<U> &) {}
-  T *allocate(size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
-  void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
-  template <class U> bool operator==(const LineAllocator<U> &) const { return true; }
-  template <class U> bool operator!=(const LineAllocator<U> &) const { return false; }
-};
-template <class T> using Lines = std::vector<T, LineAllocator<T>>;
-
-template <class T> static T *scratch(Lines<T> &held, int64_t count) {
-  if (int64_t(held.size()) < count) held.resize(count);
-  return held.data();
 }
 
 static inline float largest(const float *x, int64_t count) {

@@ -7,42 +7,9 @@
 #pragma once
 #include "linear.h"
 
-constexpr int64_t TILE = 16, TILE_BYTES = 64, FEW = 4, STREAMS = 8;
+constexpr int64_t FEW = 4, STREAMS = 8;
 
 #if defined(__AMX_BF16__) && defined(__AMX_INT8__)
-
-struct alignas(64) TileShapes {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-  TileShapes() {
-    for (int i = 0; i < 16; i++) row_bytes[i] = i < 8 ? TILE_BYTES : 0, rows[i] = i < 8 ? TILE : 0;
-  }
-};
-
-// Sixteen rows of sixteen 32-bit numbers, which `row(i)` gives, as sixteen columns.
-template <class F> static inline void columns_of(F row, __m512i *to) {
-  __m512i a[TILE], b[TILE];
-  for (int i = 0; i < TILE; i++) a[i] = row(i);
-  for (int i = 0; i < TILE; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-  }
-  for (int i = 0; i < TILE; i += 4)
-    for (int j = 0; j < 2; j++) {
-      a[i + 2 * j] = _mm512_unpacklo_epi64(b[i + j], b[i + 2 + j]);
-      a[i + 2 * j + 1] = _mm512_unpackhi_epi64(b[i + j], b[i + 2 + j]);
-    }
-  for (int i = 0; i < TILE; i += 8)
-    for (int j = 0; j < 4; j++) {
-      b[i + j] = _mm512_shuffle_i32x4(a[i + j], a[i + 4 + j], 0x88);
-      b[i + 4 + j] = _mm512_shuffle_i32x4(a[i + j], a[i + 4 + j], 0xdd);
-    }
-  for (int j = 0; j < 8; j++) {
-    to[j] = _mm512_shuffle_i32x4(b[j], b[8 + j], 0x88);
-    to[8 + j] = _mm512_shuffle_i32x4(b[j], b[8 + j], 0xdd);
-  }
-}
 
 // The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16]; groups are whole sixteens.
 static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t *to) {
