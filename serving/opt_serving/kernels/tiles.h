@@ -2,22 +2,27 @@
 //
 // A tile holds 16 rows of 64 bytes. Sixteen rows of weights are one as they lie; sixteen rows of x are bundled so that a
 // row of the tile has one group of each (two bfloat16 or four int8 numbers that are multiplied and added at once). Tiles
-// are always full: where x has fewer rows, the last one stands in for those that are missing, so that an output is summed
-// in the same order whatever else is in the batch. In bfloat16 x is rounded, as in every library that multiplies so.
+// are full, or narrower for fewer than sixteen rows of x: an output is summed in the same order whatever else is in the
+// batch. In bfloat16 x is rounded, as in every library that multiplies so.
 #pragma once
+#include <type_traits>
 #include "linear.h"
 
 constexpr int64_t FEW = 4, STREAMS = 8;
+constexpr int64_t NEXT = 512;  // bytes of a stream from what is multiplied to what is fetched
 
 #if defined(__AMX_BF16__) && defined(__AMX_INT8__)
 
-// The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16]; groups are whole sixteens.
+// The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16], or [groups][m] of up to sixteen rows; groups are
+// whole sixteens.
 static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t *to) {
+  const int64_t width = std::min(m, TILE);
+  const __mmask16 given = __mmask16((1u << width) - 1);
   __m512i columns[TILE];
   for (int64_t first = 0; first < m; first += TILE)
     for (int64_t g = 0; g < groups; g += TILE) {
       columns_of([&](int i) { return _mm512_loadu_si512(x + std::min(first + i, m - 1) * groups + g); }, columns);
-      for (int64_t i = 0; i < TILE; i++, to += TILE) _mm512_storeu_si512(to, columns[i]);
+      for (int64_t i = 0; i < TILE; i++, to += width) _mm512_mask_storeu_epi32(to, given, columns[i]);
     }
 }
 
@@ -141,9 +146,7 @@ static void rows_of(const Linear &l, int64_t row, int64_t begin, int64_t end, co
   const int64_t stride = l.k * (KIND == BF16 ? 2 : 1), panels = (end - begin + 2 * TILE - 1) / (2 * TILE);
   Ahead ahead{static_cast<const char *>(l.weight) + (row + R * TILE) * stride, LINES * stride,
               (LINES + panels - 1) / panels};
-  if (panels == 1)
-    return end - begin > TILE ? block_of<KIND, R, 2, true>(l, row, begin, end, x, xs, y, relu, ahead)
-                              : block_of<KIND, R, 1, true>(l, row, begin, end, x, xs, y, relu, ahead);
+  if (panels == 1) return block_of<KIND, R, 2, true>(l, row, begin, end, x, xs, y, relu, ahead);
   for (int64_t first = begin, left = LINES; first < end; first += 2 * TILE) {
     end - first > TILE ? block_of<KIND, R, 2, false>(l, row, first, end, x, xs, y, relu, ahead)
                        : block_of<KIND, R, 1, false>(l, row, first, end, x, xs, y, relu, ahead);
@@ -153,11 +156,71 @@ static void rows_of(const Linear &l, int64_t row, int64_t begin, int64_t end, co
   }
 }
 
+// A tile for each column of sums and of x: narrower ones for fewer rows of x.
+struct FewShapes : TileShapes {
+  explicit FewShapes(int64_t m) { row_bytes[0] = row_bytes[6] = uint16_t(m * sizeof(int32_t)); }
+};
+
+// Outputs of up to sixteen neighbouring rows of weights, of one row of x.
+template <int KIND>
+static inline void give_some(const Linear &l, int64_t row, int64_t count, __m512i sums, float x_scale, float *y, bool relu) {
+  if (count == TILE) return give<KIND>(l, row, sums, x_scale, y, relu);
+  typename std::conditional<KIND == BF16, float, int32_t>::type each[TILE];
+  std::memcpy(each, &sums, sizeof(each));
+  for (int64_t t = 0; t < count; t++) {
+    const float f = finish(l, each[t], row + t, x_scale);
+    y[row + t] = act(l.bias ? f + l.bias[row + t] : f, relu);
+  }
+}
+
+// Rows [from, to) of the weights, whole tiles of them, with up to sixteen rows of x, which wait for memory: a tile takes
+// sixteen rows of weights that lie far apart. Each is the head of a stream of its own, as in `linear.h`, and fetched some
+// lines ahead.
+template <int KIND>
+static void streamed(const Linear &l, int64_t from, int64_t to, int64_t m, const uint32_t *x, const float *xs, float *y,
+                     bool relu) {
+  const FewShapes shapes(m);
+  _tile_loadconfig(&shapes);
+  alignas(64) int32_t sums[TILE][TILE * TILE];
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m512i rows = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(int(m)));
+  const int64_t stride = l.k * (KIND == BF16 ? 2 : 1), steps = stride / TILE_BYTES, part = (to - from) / TILE;
+  const int64_t x_row = m * sizeof(int32_t), stream = part * stride;
+  const char *w = static_cast<const char *>(l.weight) + from * stride;
+  for (int64_t i = 0; i < part; i += TILE) {
+    const int64_t count = std::min(TILE, part - i);
+    for (int64_t t = 0; t < count; t++, w += stride) {
+      _tile_zero(0);
+      for (int64_t s = 0; s < steps; s++) {
+        for (int64_t j = 0; j < TILE; j++) __builtin_prefetch(w + j * stream + s * TILE_BYTES + NEXT, 0, 2);
+        _tile_loadd(4, w + s * TILE_BYTES, stream);
+        _tile_loadd(6, x + s * TILE * m, x_row);
+        if (KIND == BF16)
+          _tile_dpbf16ps(0, 4, 6);
+        else
+          _tile_dpbsud(0, 4, 6);
+      }
+      _tile_stored(0, sums[t], x_row);
+    }
+    for (int64_t j = 0; j < m; j++) {
+      __m512i columns[TILE];
+      columns_of([&](int t) { return _mm512_i32gather_epi32(rows, sums[t] + j, 4); }, columns);
+      for (int64_t r = 0; r < TILE; r++)
+        give_some<KIND>(l, from + r * part + i, count, columns[r], xs ? xs[j] : 0.f, y + j * l.n, relu);
+    }
+  }
+  _tile_release();
+}
+
 // Rows [from, to) of the weights, whole tiles of them, with m rows of x: as many at a time as the second cache holds,
 // and no few left over at the end, for which all weights would be read once more.
 template <int KIND>
 static void tiled(const Linear &l, int64_t from, int64_t to, int64_t m, const uint32_t *x, const float *xs, float *y,
                   bool relu) {
+  if (m <= TILE) {
+    if (m) streamed<KIND>(l, from, to, m, x, xs, y, relu);
+    return;
+  }
   static const TileShapes shapes;
   _tile_loadconfig(&shapes);
   const int64_t most = std::max<int64_t>(1, HELD / (2 * TILE * l.k * (KIND == BF16 ? 2 : 1))) * 2 * TILE;
