@@ -6,6 +6,7 @@ Where the processor has no tiles, the same holds of what stands in for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -65,22 +66,23 @@ def test_it_is_no_less_exact_than_torchs(shape: tuple[int, int, int], made: Call
             found = mm(*factors)
             assert error(found, exact) <= bound(a_MK @ b_KN, exact)
             assert error(mm(*factors, bias_N), exact + bias_N) <= bound(a_MK @ b_KN + bias_N, exact + bias_N)
-            assert torch.equal(found, mm(a_MK, b_KN)), "the order of sums does not depend on how factors lie"
+            assert not TILES or torch.equal(found, mm(a_MK, b_KN)), "the order of sums does not depend on how they lie"
 
 
 @pytest.mark.unit
 @pytest.mark.usefixtures("however_small", "threads")
-@pytest.mark.skipif(not TILES, reason="torch's own products, which take their place here, promise no such thing")
 def test_the_bits_do_not_depend_on_threads() -> None:
+    """Of tiles; torch's own products promise numbers that are near."""
+    same = torch.equal if TILES else partial(torch.allclose, rtol=1e-4, atol=1e-4)
     torch.manual_seed(3)
     a_MK, b_KN = torch.randn(300, 900), torch.randn(900, 500)
     found = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
         found.append(mm(a_MK, b_KN))
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
-    assert torch.equal(found[0][40:170], mm(a_MK[40:170], b_KN)), "a row does not depend on its neighbours"
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
+    assert same(found[0][40:170], mm(a_MK[40:170], b_KN)), "a row does not depend on its neighbours"
 
 
 @pytest.mark.unit
@@ -93,7 +95,7 @@ def test_it_writes_or_adds_to_a_matrix_and_nothing_beside_it(shape: tuple[int, i
     whole = torch.full((rows + 2, columns + 4), 7.0)
     into = whole[1:-1, 2:-2]
     assert mm(a_MK, b_KN, out=into) is into
-    assert torch.equal(into, mm(a_MK, b_KN))
+    assert torch.allclose(into, mm(a_MK, b_KN), rtol=1e-6, atol=1e-6)
     mm(a_MK, b_KN, out=into, add=True)
     assert torch.allclose(into, 2 * mm(a_MK, b_KN), rtol=1e-5, atol=1e-4)
     into.fill_(7.0)
@@ -180,5 +182,6 @@ def test_a_compiled_layer_computes_the_same_bits() -> None:
     plain = passed(ours, x, upstream)
     ours.zero_grad()
     compiled = passed(torch.compile(ours, fullgraph=True), x, upstream)
-    assert all(torch.equal(found, wanted) for found, wanted in zip(compiled[:3], plain[:3], strict=True))
+    for found, wanted in zip(compiled[:3], plain[:3], strict=True):
+        assert torch.equal(found, wanted) if TILES else torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
     assert torch.allclose(compiled[3], plain[3], rtol=1e-5, atol=1e-5)

@@ -71,6 +71,18 @@ def test_many_rows_are_multiplied_in_parts_and_the_same(level, count, width):
         assert torch.equal(together, torch.cat(alone) if alone else torch.empty(0, 61))
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", [1, 3, 16, 50, 50272])
+def test_the_first_of_the_largest_is_found(level, width):
+    torch.manual_seed(5)
+    few = torch.randint(3, (width,)).float()
+    x = torch.stack([torch.randn(width), torch.full((width,), 2.0), torch.full((width,), -torch.inf), few])
+    x[2, -1] = -1.0
+    assert library.largest(x, level=level) == x.numpy().argmax(-1).tolist()
+    part = x[:, : max(1, width // 2)]
+    assert library.largest(part, level=level) == part.numpy().argmax(-1).tolist()
+
+
 def test_rows_are_quantised_with_their_own_scale():
     weight = torch.tensor([[1.0, -2.0], [0.0, 0.0], [1e-3, 5e-4]])
     matrix = quantised(weight)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opt_serving.engine.requests import Sampling, Sequence
-from opt_serving.engine.sampler import choose, scored
+from opt_serving.engine import sampler
+from opt_serving.engine.requests import Sampling, Sequence, TokenOut
+from opt_serving.engine.sampler import scored
 
 pytestmark = pytest.mark.unit
 LOGITS = torch.tensor([0.0, 3.0, 2.9, -1.0, 2.0, 1.0])
+
+
+def choose(logits: torch.Tensor, sequences: list[Sequence]) -> list[TokenOut]:
+    return sampler.choose(logits, sequences, lambda rows: rows.argmax(-1).tolist())
 
 
 def drawn(times: int = 300, **fields: object) -> set[int]:
@@ -21,12 +26,6 @@ def drawn(times: int = 300, **fields: object) -> set[int]:
 
 def test_greedy_takes_the_likeliest():
     assert choose(LOGITS[None], [Sequence([2], Sampling())])[0].id == 1
-
-
-def test_of_equal_ones_the_first_is_taken_as_torch_does():
-    logits = torch.tensor([[0.0, 3.0, 3.0], [2.0, 2.0, 2.0], [-torch.inf, -torch.inf, -1.0]])
-    assert [token.id for token in choose(logits, [Sequence([2], Sampling())] * 3)] == [1, 0, 2]
-    assert logits.argmax(-1).tolist() == [1, 0, 2]
 
 
 def test_rows_of_a_batch_do_not_mix():

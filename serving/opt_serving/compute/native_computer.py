@@ -44,15 +44,13 @@ class NativeComputer:
         self._touched = self._used = self._settled = 0
         """Pages that have memory, that were in use, and that were when there was last nothing to do."""
         self._ahead = -(-_AHEAD // self._pool[0].nbytes)
-        self._logits = torch.empty(0, weights.shape.vocabulary_size)
+        self._logits = self._asked = torch.empty(0, weights.shape.vocabulary_size)
+        """Room for logits, and as much of it as the last pass asked for: to cut a tensor costs what is not cached."""
         self._moving = Moving(self._model.modules(), self._pool.nbytes)
         self._c = self._structure()
 
-    @torch.inference_mode()
     def run(self, work: Pass) -> Tensor:
         """See `Computer.run`."""
-        self._used = max(self._used, int(work.tables_SP.max()) + 1)
-        self._touched = max(self._touched, self._used)
         laid_out = CPass(
             len(work.tokens_N),
             work.tables_SP.shape[1],
@@ -62,6 +60,10 @@ class NativeComputer:
             address(work.tables_SP),
         )
         return self._run_whole(work, laid_out) if self._whole else self._run_share(work, laid_out)
+
+    def largest(self, logits_RV: Tensor) -> list[int]:
+        """See `Computer.largest`."""
+        return library.largest(logits_RV)
 
     def prepare(self) -> bool:
         """See `Computer.prepare`: touches pages, in the order in which the engine takes them; then moves weights."""
@@ -82,12 +84,19 @@ class NativeComputer:
     def _run_whole(self, work: Pass, laid_out: CPass) -> Tensor:
         wanted = len(work.rows_R)
         logits_RV = self._room(wanted)
-        self._library.opt_forward(
+        last = self._library.opt_forward(
             ctypes.byref(self._c), ctypes.byref(laid_out), wanted, address(work.rows_R), logits_RV.data_ptr()
         )
+        self._use(last + 1)
         return logits_RV
 
+    def _use(self, pages: int) -> None:
+        self._used = max(self._used, pages)
+        self._touched = max(self._touched, self._used)
+
+    @torch.inference_mode()
     def _run_share(self, work: Pass, laid_out: CPass) -> Tensor:
+        self._use(int(work.tables_SP.max()) + 1)
         tokens, positions, rows = map(torch.from_numpy, (work.tokens_N, work.positions_N, work.rows_R))
         features_RE = self._model.features(tokens[None], positions[None], _Attention(self, laid_out), rows)
         return head_of(self._model).logits(features_RE)
@@ -105,9 +114,11 @@ class NativeComputer:
         return library.linear(matrix, flat_MK, threads=self._threads).view(*x.shape[:-1], len(matrix.weight))
 
     def _room(self, wanted: int) -> Tensor:
-        if len(self._logits) < wanted:
-            self._logits = torch.empty(wanted, self.shape.vocabulary_size)
-        return self._logits[:wanted]
+        if wanted != len(self._asked):
+            if wanted > len(self._logits):
+                self._logits = torch.empty(wanted, self.shape.vocabulary_size)
+            self._asked = self._logits[:wanted]
+        return self._asked
 
     def _structure(self) -> CModel:
         shape, model = self.shape, self._model

@@ -54,6 +54,9 @@ class Computer(Protocol):
             ComputerLost: No later pass can succeed either.
         """
 
+    def largest(self, logits_RV: Tensor) -> list[int]:
+        """The id of each row's largest logit, the first of equal ones."""
+
     def prepare(self) -> bool:
         """A few milliseconds of work that later passes then need not do; False where there is none left."""
 

@@ -179,7 +179,8 @@ class Engine:
             return
         self._start(shares)
         begun = time.monotonic()
-        logits_RV = self._computer.run(_pass_of(shares, self._scheduler.tables_SP))
+        work = _pass_of(shares, self._scheduler.tables_SP)
+        logits_RV = self._computer.run(work)
         self._scheduler.took(shares, time.monotonic() - begun)
         self.passes += 1
         last = self._score_prompts(shares, logits_RV)
@@ -188,7 +189,8 @@ class Engine:
             if share.end == len(share.sequence.prompt):
                 self._scheduler.prompt_done(share.sequence)
         ready = [share.sequence for share in shares if share.end == share.sequence.length]
-        self._tell(ready, choose(logits_RV[last] if len(last) < len(logits_RV) else logits_RV, ready))
+        chosen_RV = logits_RV[last] if len(last) < len(work.rows_R) else logits_RV
+        self._tell(ready, choose(chosen_RV, ready, self._computer.largest))
 
     def _start(self, shares: Iterable[Share]) -> None:
         now = time.monotonic()

@@ -18,6 +18,7 @@ SOURCES = native.Sources(
     "opt",
     Path(__file__).parent,
     ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h", "weights.h"),
+    abi=2,
 )
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 3}
@@ -116,13 +117,15 @@ def load(level: str | None = None) -> Any:
     loaded = native.load(SOURCES, level)
     pointer = c.c_void_p
     loaded.opt_forward.argtypes = (pointer, pointer, c.c_int64, pointer, pointer)
+    loaded.opt_largest.argtypes = (pointer, c.c_int64, c.c_int64, c.c_int64, pointer)
     loaded.opt_attention.argtypes = (pointer, c.c_int64, pointer, pointer, pointer, pointer, pointer)
     loaded.opt_linear.argtypes = (pointer, c.c_int64, pointer, pointer, c.c_int32, c.c_int32)
     loaded.opt_convert.argtypes = (pointer, pointer, c.c_int32, c.c_int32)
     loaded.opt_quantise.argtypes = (pointer, pointer, pointer, pointer, c.c_int32)
-    calls = (loaded.opt_forward, loaded.opt_attention, loaded.opt_linear, loaded.opt_convert, loaded.opt_quantise)
+    calls = (loaded.opt_largest, loaded.opt_attention, loaded.opt_linear, loaded.opt_convert, loaded.opt_quantise)
     for call in calls:
         call.restype = None
+    loaded.opt_forward.restype = c.c_int64
     return loaded
 
 
@@ -133,6 +136,16 @@ def linear(matrix: Matrix, x_MK: Tensor, *, threads: int, relu: bool = False, le
     call = load(level).opt_linear
     call(c.byref(matrix.c()), x_MK.shape[0], x_MK.data_ptr(), y_MN.data_ptr(), int(relu), threads)
     return y_MN
+
+
+def largest(x_RV: Tensor, *, level: str | None = None) -> list[int]:
+    """The place of each row's largest number, the first of equal ones."""
+    rows, width = x_RV.shape
+    stride, beside = x_RV.stride()
+    assert beside == 1
+    places = (c.c_int64 * rows)()
+    load(level).opt_largest(x_RV.data_ptr(), rows, stride, width, places)
+    return list(places)
 
 
 def convert(weight_NK: Tensor, to_NK: Tensor, *, level: str | None = None) -> None:

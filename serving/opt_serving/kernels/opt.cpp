@@ -161,6 +161,27 @@ static void attention_of_kind(const Model &model, int64_t layer, const Pass &pas
     attention<ByLoops<uint16_t>>(model, layer, pass, q, k, v, out);
 }
 
+// A lane for each of LANES neighbours, then the first of the lanes.
+static int64_t first_largest(const float *x, int64_t count) {
+  vf top = vf{} - INFINITY;
+  vi at = {}, here;
+  for (int i = 0; i < LANES; i++) here[i] = i;
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES, here += LANES) {
+    const vf v = load<vf>(x + i);
+    const vi more = v > top;
+    top = more ? v : top;
+    at = more ? here : at;
+  }
+  float best = -INFINITY;
+  int64_t place = 0;
+  for (int lane = 0; lane < LANES; lane++)
+    if (top[lane] > best || (top[lane] == best && at[lane] < place)) best = top[lane], place = at[lane];
+  for (; i < count; i++)
+    if (x[i] > best) best = x[i], place = i;
+  return place;
+}
+
 struct Buffers {
   Lines<float> x, y, q, k, v, a, f;
 };
@@ -213,11 +234,12 @@ static Pass part_of(const Pass &pass, int64_t from, int64_t count) {
 
 extern "C" {
 // Bumped with every change of a structure or a call.
-int32_t opt_abi() { return 1; }
+int32_t opt_abi() { return 2; }
 int32_t opt_page() { return PAGE; }
 
-// Put the numbers of `count` tokens through all blocks; logits [wanted, V] of the tokens that `rows` names.
-void opt_forward(const Model *model, const Pass *pass, int64_t wanted, const int64_t *rows, float *logits) {
+// Put the numbers of `count` tokens through all blocks; logits [wanted, V] of the tokens that `rows` names. Returns the last
+// page that was written.
+int64_t opt_forward(const Model *model, const Pass *pass, int64_t wanted, const int64_t *rows, float *logits) {
   static thread_local Buffers b;
   static thread_local Lines<float> held;
   const int64_t d = model->hidden, e = model->embed.k, f = std::max(model->blocks[0].fc1.n, e);
@@ -233,13 +255,22 @@ void opt_forward(const Model *model, const Pass *pass, int64_t wanted, const int
       if (from <= rows[r] && rows[r] < from + slab.count)
         std::memcpy(y + r * d, b.x.data() + (rows[r] - from) * d, d * sizeof(float));
   }
-  if (!wanted) return;
+  int64_t last = 0;
+  for (int64_t n = 0; n < pass->count; n++)
+    last = std::max<int64_t>(last, pass->tables[pass->sequence[n] * pass->table_width + pass->position[n] / PAGE]);
+  if (!wanted) return last;
   if (model->final_norm.weight) normalise(model->final_norm, wanted, d, y, y);
   if (model->has_projections) {
     linear(model->project_out, wanted, y, b.f.data(), false, model->threads);
     y = b.f.data();
   }
   linear(model->embed, wanted, y, logits, false, model->threads);
+  return last;
+}
+
+// The place of the largest number of each row, the first of equal ones; rows begin `stride` numbers apart.
+void opt_largest(const float *x, int64_t rows, int64_t stride, int64_t width, int64_t *places) {
+  for (int64_t r = 0; r < rows; r++, x += stride) places[r] = first_largest(x, width);
 }
 
 void opt_attention(const Model *model, int64_t layer, const Pass *pass, const float *q, const float *k, const float *v,

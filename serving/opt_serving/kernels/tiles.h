@@ -16,6 +16,10 @@ constexpr int64_t NEXT = 512;  // bytes of a stream from what is multiplied to w
 // The 32-bit groups of m rows of x, [m][groups], as [m / 16][groups][16], or [groups][m] of up to sixteen rows; groups are
 // whole sixteens.
 static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t *to) {
+  if (m == 1) {
+    std::memcpy(to, x, groups * sizeof(uint32_t));
+    return;
+  }
   const int64_t width = std::min(m, TILE);
   const __mmask16 given = __mmask16((1u << width) - 1);
   __m512i columns[TILE];

@@ -63,6 +63,10 @@ class ParallelComputer:
         except Exception as fault:
             raise ComputerLost(f"{self._ended() or 'a pass failed'}: {fault}") from fault
 
+    def largest(self, logits_RV: Tensor) -> list[int]:
+        """See `Computer.largest`."""
+        return self._own.largest(logits_RV)
+
     def prepare(self) -> bool:
         """See `Computer.prepare`: nothing."""
         return False
