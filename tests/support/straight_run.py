@@ -63,15 +63,15 @@ def averaged(_rank: int) -> str:
 
 
 def left_alone(rank: int) -> str:
-    """Rank 1 leaves while rank 0 waits for its shard; the cause with which rank 0 would end."""
+    """Rank 1 leaves before or while rank 0 sends and waits; the cause with which rank 0 would end."""
     group = dist.group.WORLD
     assert group is not None
     if rank == 1:
         return ""
     output = torch.empty(2 * SHARD, dtype=torch.bfloat16)
-    work = StraightGather()(output, shard_of(rank, 0), group, async_op=True)
-    assert work is not None
     try:
+        work = StraightGather()(output, shard_of(rank, 0), group, async_op=True)
+        assert work is not None
         work.wait()
     except RuntimeError as lost:
         return cause_of(lost)

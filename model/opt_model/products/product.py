@@ -18,7 +18,7 @@ FEWEST, LEAST = 128, 1 << 26
 
 def by_tiles(a: Tensor, b: Tensor, rows: int, inner: int, columns: int) -> bool:
     """Whether tiles make the product of [rows, inner] and [inner, columns] in these tensors' number formats."""
-    if not TILES or a.dtype != torch.float32 or b.dtype != torch.float32 or a.is_cuda or b.is_cuda:
+    if not TILES or any(x.dtype != torch.float32 or x.device.type != "cpu" for x in (a, b)):
         return False
     return rows * inner * columns >= LEAST and min(rows, inner, columns) >= FEWEST
 
