@@ -30,6 +30,12 @@ static inline void bundle(const uint32_t *x, int64_t m, int64_t groups, uint32_t
     }
 }
 
+// Where sixteen numbers are that lie `apart` from each other.
+static inline __m512i places(int64_t apart) {
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_mullo_epi32(lanes, _mm512_set1_epi32(int(apart)));
+}
+
 // What a block of R x 16 rows of weights fetches of the next while it is multiplied, in a few streams straight through
 // memory, which it gives faster than rows side by side: `each` cache lines of every stream in a step. Where x is one part
 // it fetches all; several parts share, and line after line disturbs their products less.
@@ -118,8 +124,7 @@ static inline void give_all(const Linear &l, int64_t row, const int32_t *tile, i
   if (count > FEW) {
     columns_of([&](int i) { return _mm512_load_si512(tile + i * TILE); }, columns);
   } else {
-    const __m512i every16th = _mm512_slli_epi32(
-        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), 4);
+    const __m512i every16th = places(TILE);
     for (int64_t j = 0; j < count; j++) columns[j] = _mm512_i32gather_epi32(every16th, tile + j, 4);
   }
   for (int64_t j = 0; j < count; j++)
@@ -186,8 +191,7 @@ static void streamed(const Linear &l, int64_t from, int64_t to, int64_t m, const
   const FewShapes shapes(m);
   _tile_loadconfig(&shapes);
   alignas(64) int32_t sums[TILE][TILE * TILE];
-  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m512i rows = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(int(m)));
+  const __m512i rows = places(m);
   const int64_t stride = l.k * (KIND == BF16 ? 2 : 1), steps = stride / TILE_BYTES, part = (to - from) / TILE;
   const int64_t x_row = m * sizeof(int32_t), stream = part * stride;
   const char *w = static_cast<const char *>(l.weight) + from * stride;
