@@ -24,7 +24,7 @@ class Training:
         import torch
 
         from opt_api.architecture import PRESETS
-        from opt_model import OPT
+        from opt_model.opt import OPT
 
         torch.set_num_threads(1)
         torch.manual_seed(1)

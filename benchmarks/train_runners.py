@@ -23,8 +23,11 @@ from opt_api.documents.plan import Plan, PrecisionPlan
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
 from opt_api.training.optimisation import LossScale
-from opt_model import OPT, initialise
-from opt_model.exchange import Weights, write
+from opt_model.exchange.reader import Weights
+from opt_model.exchange.tensors import tensor_of
+from opt_model.exchange.writer import write
+from opt_model.initial import initialise
+from opt_model.opt import OPT
 from opt_trainer.loop.agreement import Flags, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build
@@ -136,7 +139,7 @@ def take_weights(worker: WorkerModel, folder: Path) -> None:
     weights = Weights.open(folder)
     for part in worker.parts:
         where = tuple(slice(o, o + n) for o, n in zip(part.box.offset, part.box.shape, strict=True))
-        part.master.copy_(weights.read(part.name)[where])
+        part.master.copy_(tensor_of(weights.map(part.name))[where])
     worker.publish()
 
 

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from opt_api.documents.faults import FaultName, PlannedFault
 from opt_api.training.resilience import Section
-from opt_model import OPT
+from opt_model.opt import OPT
 
 FLIPPED_BIT = 25
 """Of a float32: the third of the exponent from below, so that a weight grows or shrinks by 16."""

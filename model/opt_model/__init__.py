@@ -1,9 +1,5 @@
-"""OPT itself: modules, weight layouts and the exchange with Hugging Face."""
+"""OPT itself: modules, weight layouts and the exchange with Hugging Face.
 
-from opt_model.attention import AttentionCache
-from opt_model.initial import fill, initialise
-from opt_model.opt import OPT, LossSum
-from opt_model.partition import divided_dimension
-from opt_model.randomness import reseed, seed_of
-
-__all__ = ["OPT", "AttentionCache", "LossSum", "divided_dimension", "fill", "initialise", "reseed", "seed_of"]
+Import what is wanted from its own module: those that read and map weights need no torch, and importing torch takes a
+server a second and 200 MiB.
+"""

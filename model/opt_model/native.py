@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -104,13 +105,26 @@ def load(sources: Sources, level: str | None = None) -> ctypes.CDLL:
     """The library of a level, its calls not yet described.
 
     Raises:
-        KernelUnavailable: See `library`; or it speaks another version of the calls.
+        KernelUnavailable: See `library`; or it cannot be loaded, or speaks another version of the calls.
     """
     path = library(sources, level)
-    loaded = ctypes.CDLL(str(path))
+    _provide_openmp()
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as fault:
+        raise KernelUnavailable(f"{path} cannot be loaded: {fault}") from fault
     if (found := loaded[f"{sources.name}_abi"]()) != sources.abi:
         raise KernelUnavailable(f"{path} speaks version {found} of the calls, this program {sources.abi}")
     return loaded
+
+
+@cache
+def _provide_openmp() -> None:
+    """Load the OpenMP that torch brings, where torch is installed: one for both, and images have no other."""
+    found = find_spec("torch")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        for file in Path(place).glob("lib/libgomp*.so*"):
+            ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
 
 
 def library(sources: Sources, level: str | None = None) -> Path:

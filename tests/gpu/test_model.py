@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from opt_api.architecture import Architecture
-from opt_model import OPT, LossSum, initialise
+from opt_model.initial import initialise
+from opt_model.opt import OPT, LossSum
 from support.layout_run import difference, run_plan
 from support.plans import tiny_plan
 from support.shapes import OPT_125M, TINY, TINY_POST

@@ -24,7 +24,7 @@ def test_an_outline_does_not_load_the_compiler():
     script = """
 import sys, torch
 from opt_api.architecture import PRESETS
-from opt_model import OPT
+from opt_model.opt import OPT
 with torch.device("meta"):
     OPT(PRESETS["opt-125m"].architecture)
 assert "torch._dynamo" not in sys.modules

@@ -9,9 +9,13 @@ from safetensors.torch import load_file, save_file
 from transformers import OPTForCausalLM
 
 from opt_api.architecture import PRESETS, Architecture
-from opt_model import OPT
-from opt_model.exchange import Weights, architecture_of, config_of, load, read_original, to_hugging_face, unfuse, write
-from opt_model.exchange.names import shapes_of
+from opt_model.exchange.config import architecture_of, config_of
+from opt_model.exchange.names import shapes_of, to_hugging_face
+from opt_model.exchange.original import read_original, unfuse
+from opt_model.exchange.reader import Weights
+from opt_model.exchange.tensors import load, tensor_of, tensors_of
+from opt_model.exchange.writer import write
+from opt_model.opt import OPT
 from support.hugging_face import reference
 from support.shapes import TINY, TINY_POST
 
@@ -42,7 +46,7 @@ def test_round_trip_is_bit_equal(shape: Architecture, dtype: torch.dtype, file_b
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / "theirs" / name).write_text(name)
     weights = Weights.open(tmp_path / "theirs")
-    write(tmp_path / "ours", weights.shape, weights.items(), tokenizer=tmp_path / "theirs", file_bytes=file_bytes)
+    write(tmp_path / "ours", weights.shape, tensors_of(weights), tokenizer=tmp_path / "theirs", file_bytes=file_bytes)
     assert same(stored(tmp_path / "theirs"), stored(tmp_path / "ours"))
     assert all(first_tensor(file) % 64 == 0 for file in (tmp_path / "ours").glob("*.safetensors"))
     assert (tmp_path / "ours" / "merges.txt").read_text() == "merges.txt"
@@ -63,7 +67,7 @@ def test_a_sharded_directory_of_transformers_is_read(shape: Architecture, tmp_pa
     load(ours, weights)
     expected = {to_hugging_face(name): parameter.detach() for name, parameter in ours.named_parameters()}
     assert same(expected, {name: model.state_dict()[name] for name in expected})
-    assert torch.equal(weights.read("embed_tokens.weight", slice(3, 9)), ours.embed_tokens.weight[3:9])
+    assert torch.equal(tensor_of(weights.map("embed_tokens.weight")), ours.embed_tokens.weight)
 
 
 @pytest.mark.unit
@@ -100,9 +104,33 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
     with pytest.raises(ValueError, match="asks for 52 tensors, the files have 36"):
         Weights.open(tmp_path)
+    save_file({"whole": torch.zeros(2, dtype=torch.int64)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="tensor whole has format I64; allowed are F64, F32, F16, BF16"):
+        Weights.open(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither model.safetensors nor"):
         Weights.open(tmp_path)
+
+
+@pytest.mark.unit
+def test_an_index_that_names_what_no_file_has_is_refused(tmp_path: Path) -> None:
+    reference(TINY).save_pretrained(tmp_path, max_shard_size="10KB")
+    index = tmp_path / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    first, last = sorted(set(told["weight_map"].values()))[:: len(set(told["weight_map"].values())) - 1]
+    moved = next(name for name, file in told["weight_map"].items() if file == first)
+    told["weight_map"][moved] = last
+    index.write_text(json.dumps(told))
+    with pytest.raises(ValueError, match=rf"tensor {moved} is missing, which model.safetensors.index.json says"):
+        Weights.open(tmp_path)
+
+
+@pytest.mark.unit
+def test_what_is_written_to_a_mapped_tensor_never_reaches_the_file(tmp_path: Path) -> None:
+    reference(TINY).save_pretrained(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    Weights.open(tmp_path).map("layers.0.fc1.weight")[:] = 0
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 def original_parts(model: OPT, ranks: int) -> list[dict[str, torch.Tensor]]:

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from opt_model import OPT, fill, initialise
 from opt_model import initial as module
+from opt_model.initial import fill, initialise
+from opt_model.opt import OPT
 from support.shapes import TINY, TINY_POST
 
 

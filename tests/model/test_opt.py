@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from opt_api.architecture import Architecture
-from opt_model import OPT
-from opt_model.exchange import from_hugging_face
-from opt_model.exchange.names import shapes_of
+from opt_model.exchange.names import from_hugging_face, shapes_of
+from opt_model.opt import OPT
 from opt_model.products import product
 from support.hugging_face import ours_from, reference
 from support.shapes import OPT_125M, OPT_350M, TINY, TINY_POST

@@ -10,9 +10,9 @@ import torch
 from opt_api.architecture import PRESETS, Architecture
 from opt_api.estimate.memory import LOGITS_AT_ONCE, activations, memory, saved_per_token, worker_parameters
 from opt_api.resolve import resolve
-from opt_model import OPT
 from opt_model.block import Block
 from opt_model.head import CHUNK_LOGITS
+from opt_model.opt import OPT
 from opt_model.partition import divided_dimension
 from support.trainings import training
 

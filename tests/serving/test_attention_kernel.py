@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from opt_model import native
+from opt_model.exchange.stored import BFLOAT16
 from opt_serving.kernels import library
 from opt_serving.kernels.library import CModel, CPass, address
 from opt_serving.settings import PAGE
@@ -19,6 +20,7 @@ from opt_serving.settings import PAGE
 pytestmark = pytest.mark.unit
 LEVELS = native.levels()
 HEADS, LAYERS, LAYER = 3, 2, 1
+KINDS = {torch.float32: library.KINDS[library.FLOAT32], torch.bfloat16: library.KINDS[BFLOAT16]}
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
 
 
@@ -46,7 +48,7 @@ class Cached:
             heads=HEADS,
             hidden=HEADS * self.size,
             head_size=self.size,
-            cache_kind=library.KINDS[self.dtype],
+            cache_kind=KINDS[self.dtype],
             threads=threads,
             pool=self.pool.data_ptr(),
         )

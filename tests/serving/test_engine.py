@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import random
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -119,12 +121,37 @@ def test_a_long_pass_gives_what_short_ones_give(folder, weights):
     assert told[0] == told[1] == told[2]
 
 
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_a_server_of_compiled_kernels_has_no_torch(folder, weights):
+    """It costs a second of every cold start and 200 MiB. In a process of its own: this one has torch."""
+    command = [sys.executable, "-c", _WITHOUT_TORCH, folder, weights]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1:], done.stderr) == (0, ["5 []"], "")
+
+
+_WITHOUT_TORCH = """
+import queue, sys
+from pathlib import Path
+import opt_serving.server.running
+from opt_serving.engine import Sampling, Sequence, open_engine
+from opt_serving.settings import EngineSettings
+engine = open_engine(Path(sys.argv[1]), EngineSettings(weights=sys.argv[2], kernels="yes", kv_cache_bytes=1 << 20))
+asked = Sequence([5, 6, 7], Sampling(max_tokens=5, temperature=1.0, top_p=0.9, logprobs=2, prompt_logprobs=2))
+told = queue.Queue()
+engine.submit(asked, told.put)
+while asked.finish is None:
+    told.get(timeout=60)
+engine.close()
+print(len(asked.generated), sorted({"torch", "transformers", "scipy", "pandas"} & set(sys.modules)))
+"""
+
+
 def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
     with engine_of(folder, kernels="yes", kv_cache_bytes=100 << 20) as engine:
         computer = engine._computer
         assert isinstance(computer, NativeComputer)
         deadline = time.monotonic() + 20
-        while (computer._touched < len(computer._pool) or computer._moving) and time.monotonic() < deadline:
+        while (computer._room.touched < len(computer._room.pages) or computer._moving) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not computer.prepare()
         sequence = Sequence(prompts(1, 100, 512)[0], Sampling(max_tokens=2))
@@ -133,16 +160,17 @@ def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
 
 
 def test_twice_as_many_pages_are_provided_ahead_as_a_burst_took(folder, monkeypatch):
-    monkeypatch.setattr("opt_serving.compute.native_computer._AHEAD", 1)
+    monkeypatch.setattr("opt_serving.compute.cache._AHEAD", 1)
     with engine_of(folder, kernels="yes", max_sequences=8) as engine:
         computer = engine._computer
         assert isinstance(computer, NativeComputer)
         run(engine, [Sequence(p, Sampling(max_tokens=2)) for p in prompts(8, 5 * PAGE, 512)])
         deadline = time.monotonic() + 20
-        while computer._touched < 3 * computer._used and time.monotonic() < deadline:
+        room = computer._room
+        while room.touched < 3 * room.used and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert computer._used >= 8
-        assert computer._touched == 3 * computer._used < len(computer._pool)
+        assert room.used >= 8
+        assert room.touched == 3 * room.used < len(room.pages)
 
 
 def test_a_known_beginning_is_not_computed_again(folder):

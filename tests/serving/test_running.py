@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from opt_model.exchange import Weights
+from opt_model.exchange.reader import Weights
 from opt_store import open_store
 from support.processes import free_ports
 from support.served_models import OPTCTL, SHAPE, TEXT, serving, write_model

@@ -8,8 +8,9 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from opt_api.architecture import Architecture
-from opt_model import OPT
-from opt_model.exchange import config_of, from_hugging_face
+from opt_model.exchange.config import config_of
+from opt_model.exchange.names import from_hugging_face
+from opt_model.opt import OPT
 
 
 def reference(shape: Architecture, seed: int = 0) -> Any:

@@ -11,8 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from opt_api.documents.plan import Plan
-from opt_model import reseed
 from opt_model.attention import SelfAttention
+from opt_model.randomness import reseed
 from opt_trainer.loop.agreement import Flags, Sums, agree
 from opt_trainer.loop.step import TrainStep
 from opt_trainer.parallelism.build import WorkerModel, build, initial_values

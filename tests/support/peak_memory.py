@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from opt_api.documents.plan import Plan
-from opt_model import OPT, LossSum
+from opt_model.opt import OPT, LossSum
 
 torch.set_num_threads(1)
 plan = Plan.from_bytes(sys.stdin.buffer.read())

@@ -15,8 +15,8 @@ import torch
 
 from opt_api.architecture import PRESETS
 from opt_api.documents.plan import Plan
-from opt_model import OPT
 from opt_model.exchange.names import shapes_of
+from opt_model.opt import OPT
 from support.plans import tiny_plan
 
 PROGRAM = Path(__file__).parents[1] / "support" / "shard_memory.py"

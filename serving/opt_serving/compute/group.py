@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
+from opt_serving.compute.shares import WHOLE, Share
+
 TIMEOUT = timedelta(seconds=120)
 """For one exchange; a rank that is silent for longer is given up."""
 
@@ -18,12 +20,8 @@ class Group(Protocol):
     """The ranks of one model."""
 
     @property
-    def rank(self) -> int:
-        """This process's number, from 0."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
+    def share(self) -> Share:
+        """This process's number, and how many there are."""
 
     def sum(self, x: Tensor) -> Tensor:
         """The sum of every rank's tensor, on each; all of one shape."""
@@ -35,7 +33,7 @@ class Group(Protocol):
 class Alone:
     """One rank that holds everything."""
 
-    rank, size = 0, 1
+    share = WHOLE
 
     def sum(self, x: Tensor) -> Tensor:
         """See `Group`."""
@@ -53,8 +51,8 @@ class Ranks:
     begins each part of a tensor at another rank.
     """
 
-    def __init__(self, rank: int, size: int, store: Store, device: torch.device) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, share: Share, store: Store, device: torch.device) -> None:
+        self.share = share
         self._store, self._device = store, device
         self._processes: Any = None  # torch's stubs know the back ends as no common class
 
@@ -64,10 +62,11 @@ class Ranks:
         Raises:
             RuntimeError: One did not come in time.
         """
+        rank, size = self.share.rank, self.share.size
         if self._device.type == "cpu":
-            self._processes = dist.ProcessGroupGloo(self._store, self.rank, self.size, TIMEOUT)
+            self._processes = dist.ProcessGroupGloo(self._store, rank, size, TIMEOUT)
         else:
-            self._processes = dist.ProcessGroupNCCL(self._store, self.rank, self.size, dist.ProcessGroupNCCL.Options())
+            self._processes = dist.ProcessGroupNCCL(self._store, rank, size, dist.ProcessGroupNCCL.Options())
 
     def sum(self, x: Tensor) -> Tensor:
         """See `Group`."""
@@ -82,12 +81,6 @@ class Ranks:
 
     def _all(self, x: Tensor) -> list[Tensor]:
         assert self._processes is not None, "connect first"
-        found = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(self.size)]
+        found = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(self.share.size)]
         self._processes.allgather([found], [x.contiguous()]).wait()
         return found
-
-
-def share_of(length: int, rank: int, size: int) -> slice:
-    """A rank's part of a dimension; all are as long, but for the last."""
-    each = -(-length // size)
-    return slice(min(rank * each, length), min((rank + 1) * each, length))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import MutableMapping
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from numpy.typing import NDArray
 
 from opt_model.memory import memory_available
-from opt_serving.compute.model import MatrixLinear, MatrixLookUp
 from opt_serving.compute.room import Room
-from opt_serving.kernels.library import Matrix
+from opt_serving.kernels.library import FLOAT32, Matrix
 
 _PIECE = 8 << 20
 """Bytes copied at a time; whoever asks meanwhile waits for it."""
@@ -25,24 +25,24 @@ class Moving:
     machine (decision 157).
 
     Args:
-        modules: All layers of the model.
+        matrices: All of the model, by name; those that moved are put there.
         others: Bytes of memory that others may still take: what would leave less than that stays in its file.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], others: int) -> None:
-        self._others = others
-        layers = (module for module in modules if isinstance(module, MatrixLinear | MatrixLookUp))
-        self._left = deque(layer for layer in layers if layer.matrix.mapped and _worth_it(layer.matrix))
-        self._room, self._to, self._copied = Room(), torch.empty(0), 0
+    def __init__(self, matrices: MutableMapping[str, Matrix], others: int) -> None:
+        self._matrices, self._others = matrices, others
+        self._left = deque(name for name, matrix in matrices.items() if matrix.mapped and _worth_it(matrix))
+        self._room, self._copied = Room(), 0
+        self._to: NDArray[Any] = np.empty(0)
 
     def __len__(self) -> int:
         """Matrices that are still in a file."""
         return len(self._left)
 
     def step(self) -> bool:
-        """Copy a piece of the next one; whether it was the last, so that its layer has a new matrix now."""
-        layer = self._left[0]
-        old = layer.matrix.weight
+        """Copy a piece of the next one; whether it was the last, so that there is a new matrix now."""
+        matrix = self._matrices[self._left[0]]
+        old = matrix.weight
         if self._copied == 0:
             if memory_available() < old.nbytes + self._others:
                 self._left.clear()
@@ -52,18 +52,17 @@ class Moving:
         self._copied = _copy_some(old, self._to, self._copied)
         if self._copied < len(old):
             return False
-        layer.matrix = Matrix(self._to, layer.matrix.bias)
-        self._left.popleft()
+        self._matrices[self._left.popleft()] = Matrix(self._to, matrix.bias)
         self._copied = 0
         return True
 
 
 def _worth_it(matrix: Matrix) -> bool:
-    return matrix.weight.dtype == torch.float32
+    return matrix.weight.dtype == FLOAT32
 
 
-def _copy_some(old: Tensor, new: Tensor, first: int) -> int:
+def _copy_some(old: NDArray[Any], new: NDArray[Any], first: int) -> int:
     """Rows from `first` on, a piece of them; the row after the last."""
-    last = min(len(old), first + max(1, _PIECE // old[0].nbytes))
+    last: int = min(len(old), first + max(1, _PIECE // old[0].nbytes))
     new[first:last] = old[first:last]
     return last

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from opt_api.architecture import Architecture
 
@@ -47,14 +46,14 @@ class Computer(Protocol):
     def name(self) -> str:
         """How it computes, for people: `compiled kernels (avx512-bf16)`."""
 
-    def run(self, work: Pass) -> Tensor:
-        """Store keys and values of every token; return logits [R, V], float32, good until the next pass.
+    def run(self, work: Pass) -> NDArray[np.float32]:
+        """Store keys and values of every token; return logits [R, V], good until the next pass.
 
         Raises:
             ComputerLost: No later pass can succeed either.
         """
 
-    def largest(self, logits_RV: Tensor) -> list[int]:
+    def largest(self, logits_RV: NDArray[np.float32]) -> list[int]:
         """The id of each row's largest logit, the first of equal ones."""
 
     def prepare(self) -> bool:

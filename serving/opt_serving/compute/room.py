@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from opt_model.zeros import untouched_zeros
 
+_BYTE = np.dtype(np.uint8)
 _CHUNK = 64 << 20
 """Bytes taken from the system at a time, or as many as one matrix needs."""
 _LINE = 64
@@ -20,13 +23,13 @@ class Room:
     """
 
     def __init__(self) -> None:
-        self._left = torch.empty(0, dtype=torch.uint8)
+        self._left = np.empty(0, _BYTE)
 
-    def matrix(self, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-        """Zeros [rows, columns], on the processor."""
+    def matrix(self, rows: int, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Zeros [rows, columns]."""
         size = rows * columns * dtype.itemsize
         taken = -(-size // _LINE) * _LINE
-        if taken > self._left.numel():
-            self._left = untouched_zeros(max(taken, _CHUNK), torch.uint8)
+        if taken > len(self._left):
+            self._left = untouched_zeros(max(taken, _CHUNK), _BYTE)
         mine, self._left = self._left[:size], self._left[taken:]
-        return mine.view(dtype).view(rows, columns)
+        return mine.view(dtype).reshape(rows, columns)

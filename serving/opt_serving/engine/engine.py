@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from torch import Tensor
 
 from opt_api.architecture import Architecture
 from opt_serving.compute.passes import Computer, ComputerLost, Pass
@@ -20,8 +19,6 @@ from opt_serving.engine.requests import Finish, Refused, Sequence, TokenOut
 from opt_serving.engine.sampler import choose, scored
 from opt_serving.engine.scheduler import Scheduler, Share, pages_of
 
-SCORED_AT_ONCE = 64
-"""Rows of logits of a prompt that are turned into log probabilities at a time."""
 _log = structlog.get_logger("opt_serving.engine")
 
 
@@ -198,7 +195,7 @@ class Engine:
             if share.sequence.started is None:
                 share.sequence.started = now
 
-    def _score_prompts(self, shares: Iterable[Share], logits_RV: Tensor) -> list[int]:
+    def _score_prompts(self, shares: Iterable[Share], logits_RV: NDArray[np.float32]) -> list[int]:
         """Log probabilities of the prompts' tokens; returns the rows that a next token is chosen from."""
         row, last = 0, []
         for share in shares:
@@ -212,13 +209,11 @@ class Engine:
         return last
 
     @staticmethod
-    def _score(sequence: Sequence, share: Share, logits_RV: Tensor, wanted: int) -> None:
+    def _score(sequence: Sequence, share: Share, logits_RV: NDArray[np.float32], wanted: int) -> None:
         if share.start == 0:
             sequence.prompt_out.append(TokenOut(sequence.prompt[0]))
         targets = sequence.prompt[share.start + 1 : share.end + 1]
-        for at in range(0, len(targets), SCORED_AT_ONCE):
-            part = targets[at : at + SCORED_AT_ONCE]
-            sequence.prompt_out += scored(logits_RV[at : at + len(part)], part, wanted)
+        sequence.prompt_out += scored(logits_RV[: len(targets)], targets, wanted)
 
     def _tell(self, sequences: list[Sequence], tokens: list[TokenOut]) -> None:
         now = time.monotonic()

@@ -1,18 +1,20 @@
 """From a directory to a running engine."""
+# ruff: noqa: PLC0415 - torch is imported where it is needed only; see `computers`
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import structlog
-import torch
 
 from opt_api.architecture import Architecture
+from opt_model.exchange.reader import Weights
 from opt_model.memory import memory_available
 from opt_serving.compute.passes import Computer
 from opt_serving.engine.computers import BrokenModel, cache_dtype, make_computer, open_weights
 from opt_serving.engine.engine import Engine
-from opt_serving.parallel.leader import start_ranks
 from opt_serving.settings import PAGE, EngineSettings
 
 __all__ = ["BrokenModel", "open_engine"]
@@ -32,15 +34,22 @@ def open_engine(folder: Path, settings: EngineSettings) -> Engine:
     shape = weights.shape
     longest = min(settings.max_sequence_length or shape.max_positions, shape.max_positions)
     pages = _pages(settings, shape, longest, cache_dtype(settings))
-    start = start_ranks if settings.tensor_parallel > 1 else make_computer
-    computer: Computer = start(weights, pages, settings)
+    computer = _computer(weights, pages, settings)
     _log.info("model loaded", folder=str(folder), computer=computer.name, weights=settings.weights, pages=pages)
     return Engine(
         computer, pages=pages, slots=settings.max_sequences, longest=longest, chunk=settings.prefill_chunk_tokens
     )
 
 
-def _pages(settings: EngineSettings, shape: Architecture, longest: int, dtype: torch.dtype) -> int:
+def _computer(weights: Weights, pages: int, settings: EngineSettings) -> Computer:
+    if settings.tensor_parallel == 1:
+        return make_computer(weights, pages, settings)
+    from opt_serving.parallel.leader import start_ranks
+
+    return start_ranks(weights, pages, settings)
+
+
+def _pages(settings: EngineSettings, shape: Architecture, longest: int, dtype: np.dtype[Any]) -> int:
     page_bytes = PAGE * shape.layers * 2 * shape.hidden_size * dtype.itemsize
     if settings.device != "cpu":  # each rank has its share of every page on a device of its own
         page_bytes //= settings.tensor_parallel
@@ -56,5 +65,7 @@ def _pages(settings: EngineSettings, shape: Architecture, longest: int, dtype: t
 def _free_bytes(device: str) -> int:
     if device == "cpu":
         return memory_available()
+    import torch
+
     free, _ = torch.cuda.mem_get_info(device)
     return int(free)

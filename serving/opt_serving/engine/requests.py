@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
+import numpy as np
 
 Finish = Literal["stop", "length", "abort", "deadline", "error"]
 _numbers = itertools.count()
@@ -109,7 +109,7 @@ class Sequence:
     started: float | None = None
     """When it got its slot."""
     first_token: float | None = None
-    generator: torch.Generator | None = None
+    generator: np.random.Generator | None = None
     error: str = ""
 
     @property

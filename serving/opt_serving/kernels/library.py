@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from opt_model import native
+from opt_model.exchange.stored import BFLOAT16
 
 SOURCES = native.Sources(
     "opt",
@@ -20,8 +20,9 @@ SOURCES = native.Sources(
     ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h", "weights.h"),
     abi=2,
 )
-KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
-STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 3}
+FLOAT32, INT8 = np.dtype(np.float32), np.dtype(np.int8)
+KINDS: dict[np.dtype[Any], int] = {FLOAT32: 0, BFLOAT16: 1, INT8: 2}
+STORED: dict[np.dtype[Any], int] = {FLOAT32: 0, BFLOAT16: 1, np.dtype(np.float16): 3}
 """Formats of files, as `weights.h` numbers them."""
 
 
@@ -90,13 +91,13 @@ class CPass(c.Structure):
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight matrix [n, k] in float32, bfloat16, or int8 with a scale for each row."""
+    """A weight matrix [n, k] in float32, bfloat16, or int8 with a scale for each row; its numbers lie side by side."""
 
-    weight: Tensor
-    bias: Tensor | None = None
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    """int8: 128 x the sum of each row, int32; takes back what makes the inputs unsigned."""
+    weight: NDArray[Any]
+    bias: NDArray[np.float32] | None = None
+    scale: NDArray[np.float32] | None = None
+    shift: NDArray[np.int32] | None = None
+    """int8: 128 x the sum of each row; takes back what makes the inputs unsigned."""
     mapped: bool = False
     """It lies in a file."""
 
@@ -104,7 +105,7 @@ class Matrix:
         """The structure; its memory is this object's."""
         n, k = self.weight.shape
         parts = (self.weight, self.bias, self.scale, self.shift)
-        return CLinear(*(None if part is None else part.data_ptr() for part in parts), n, k, KINDS[self.weight.dtype])
+        return CLinear(*(None if part is None else address(part) for part in parts), n, k, KINDS[self.weight.dtype])
 
 
 @cache
@@ -129,43 +130,45 @@ def load(level: str | None = None) -> Any:
     return loaded
 
 
-def linear(matrix: Matrix, x_MK: Tensor, *, threads: int, relu: bool = False, level: str | None = None) -> Tensor:
+def linear(
+    matrix: Matrix, x_MK: NDArray[np.float32], *, threads: int, relu: bool = False, level: str | None = None
+) -> NDArray[np.float32]:
     """X W^T + b, float32 in and out, [M, K] -> [M, N]."""
-    x_MK = x_MK.contiguous()
-    y_MN = torch.empty(x_MK.shape[0], matrix.weight.shape[0])
+    x_MK = np.ascontiguousarray(x_MK)
+    y_MN = np.empty((len(x_MK), len(matrix.weight)), np.float32)
     call = load(level).opt_linear
-    call(c.byref(matrix.c()), x_MK.shape[0], x_MK.data_ptr(), y_MN.data_ptr(), int(relu), threads)
+    call(c.byref(matrix.c()), len(x_MK), address(x_MK), address(y_MN), int(relu), threads)
     return y_MN
 
 
-def largest(x_RV: Tensor, *, level: str | None = None) -> list[int]:
+def largest(x_RV: NDArray[np.float32], *, level: str | None = None) -> list[int]:
     """The place of each row's largest number, the first of equal ones."""
     rows, width = x_RV.shape
-    stride, beside = x_RV.stride()
+    stride, beside = (step // x_RV.itemsize for step in x_RV.strides)
     assert beside == 1
     places = (c.c_int64 * rows)()
-    load(level).opt_largest(x_RV.data_ptr(), rows, stride, width, places)
+    load(level).opt_largest(address(x_RV), rows, stride, width, places)
     return list(places)
 
 
-def convert(weight_NK: Tensor, to_NK: Tensor, *, level: str | None = None) -> None:
-    """Put a matrix of a file into float32 or bfloat16, as `copy_` does."""
-    stored, threads = _stored(weight_NK), torch.get_num_threads()
-    load(level).opt_convert(c.byref(stored), to_NK.data_ptr(), KINDS[to_NK.dtype], threads)
+def convert(weight_NK: NDArray[Any], to_NK: NDArray[Any], *, threads: int = 1, level: str | None = None) -> None:
+    """Put a matrix of a file into float32 or bfloat16, rounded to nearest even."""
+    stored = _stored(weight_NK)
+    load(level).opt_convert(c.byref(stored), address(to_NK), KINDS[to_NK.dtype], threads)
 
 
-def quantise(weight_NK: Tensor, into: Matrix, *, level: str | None = None) -> None:
+def quantise(weight_NK: NDArray[Any], into: Matrix, *, threads: int = 1, level: str | None = None) -> None:
     """Put a matrix of a file into an int8 one, as `compute.matrices.quantise` does."""
     assert into.scale is not None
     assert into.shift is not None
-    stored, threads = _stored(weight_NK), torch.get_num_threads()
-    parts = (part.data_ptr() for part in (into.weight, into.scale, into.shift))
-    load(level).opt_quantise(c.byref(stored), *parts, threads)
+    stored = _stored(weight_NK)
+    load(level).opt_quantise(c.byref(stored), *map(address, (into.weight, into.scale, into.shift)), threads)
 
 
-def _stored(weight_NK: Tensor) -> CStored:
-    assert weight_NK.stride(1) == 1
-    return CStored(weight_NK.data_ptr(), *weight_NK.shape, weight_NK.stride(0), STORED[weight_NK.dtype])
+def _stored(weight_NK: NDArray[Any]) -> CStored:
+    stride, beside = (step // weight_NK.itemsize for step in weight_NK.strides)
+    assert beside == 1
+    return CStored(address(weight_NK), *weight_NK.shape, stride, STORED[weight_NK.dtype])
 
 
 def address(array: NDArray[Any]) -> int:

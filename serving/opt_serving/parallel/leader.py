@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from opt_api.architecture import Architecture
-from opt_model.exchange import Weights
+from opt_model.exchange.reader import Weights
 from opt_serving.compute.group import TIMEOUT, Ranks
 from opt_serving.compute.passes import Computer, ComputerLost, Pass
+from opt_serving.compute.shares import Share
 from opt_serving.engine.computers import make_computer, of_rank
 from opt_serving.parallel.wire import encoded
 from opt_serving.settings import EngineSettings
@@ -51,7 +53,7 @@ class ParallelComputer:
         """Processes of the other ranks, in order."""
         return [process.pid for process in self._others]
 
-    def run(self, work: Pass) -> Tensor:
+    def run(self, work: Pass) -> NDArray[np.float32]:
         """See `Computer.run`; whatever goes wrong, the ranks are out of step afterwards."""
         try:
             told = encoded(work)
@@ -63,7 +65,7 @@ class ParallelComputer:
         except Exception as fault:
             raise ComputerLost(f"{self._ended() or 'a pass failed'}: {fault}") from fault
 
-    def largest(self, logits_RV: Tensor) -> list[int]:
+    def largest(self, logits_RV: NDArray[np.float32]) -> list[int]:
         """See `Computer.largest`."""
         return self._own.largest(logits_RV)
 
@@ -96,7 +98,7 @@ def start_ranks(weights: Weights, pages: int, settings: EngineSettings) -> Paral
     others: list[Process] = []
     try:
         mine = of_rank(settings, 0)
-        group = Ranks(0, size, store, torch.device(mine.device))
+        group = Ranks(Share(0, size), store, torch.device(mine.device))
         others += [_start(rank, weights, pages, settings, store.port) for rank in range(1, size)]
         own = make_computer(weights, pages, mine, group)
         for rank, process in enumerate(others, start=1):

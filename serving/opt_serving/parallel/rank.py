@@ -12,6 +12,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from opt_serving.compute.group import TIMEOUT, Ranks
+from opt_serving.compute.shares import Share
 from opt_serving.engine.computers import make_computer, open_weights
 from opt_serving.parallel.wire import decoded
 from opt_serving.settings import EngineSettings
@@ -24,7 +25,7 @@ def main(job: dict[str, Any]) -> None:
     settings = EngineSettings(**job["settings"])
     try:
         store = TCPStore("127.0.0.1", job["port"], settings.tensor_parallel, is_master=False, timeout=TIMEOUT)
-        group = Ranks(job["rank"], settings.tensor_parallel, store, torch.device(settings.device))
+        group = Ranks(Share(job["rank"], settings.tensor_parallel), store, torch.device(settings.device))
         computer = make_computer(open_weights(Path(job["folder"])), job["pages"], settings, group)
     except Exception as fault:  # noqa: BLE001 - whatever it was, the first rank tells it
         _say(told, f"{type(fault).__name__}: {fault}")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from opt_api.documents.keys import checkpoint_prefix, export_prefix
-from opt_model import OPT, initialise
-from opt_model.exchange import to_hugging_face
+from opt_model.exchange.names import to_hugging_face
+from opt_model.initial import initialise
+from opt_model.opt import OPT
 from opt_trainer.checkpoint.errors import SaveFailed
 from opt_trainer.checkpoint.job import ExportRequest
 from opt_trainer.checkpoint.saver import CheckpointSaver

@@ -15,7 +15,8 @@ import torch
 
 from opt_api.documents.keys import export_prefix
 from opt_api.documents.manifests import TensorEntry
-from opt_model.exchange import from_hugging_face, write
+from opt_model.exchange.names import from_hugging_face
+from opt_model.exchange.writer import write
 from opt_store import Store
 from opt_trainer.checkpoint.contents import Contents, open_contents
 from opt_trainer.checkpoint.fetching import fill

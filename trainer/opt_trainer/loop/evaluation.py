@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from opt_api.documents.plan import Plan
-from opt_model import LossSum
+from opt_model.opt import LossSum
 from opt_trainer.parallelism.build import WorkerModel
 from opt_trainer.state import Loader
 

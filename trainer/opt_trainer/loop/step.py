@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from opt_api.documents.plan import Plan
-from opt_model import LossSum, reseed
+from opt_model.opt import LossSum
+from opt_model.randomness import reseed
 from opt_trainer.parallelism.build import WorkerModel
 from opt_trainer.parallelism.gradients import gradients_of
 from opt_trainer.recipe.optimiser import Optimiser, clip_divisor

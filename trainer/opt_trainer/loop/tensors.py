@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opt_model.exchange import to_hugging_face
+from opt_model.exchange.names import to_hugging_face
 from opt_trainer.parallelism.build import WorkerModel
 from opt_trainer.recipe.optimiser import Optimiser
 from opt_trainer.state import LocalTensor

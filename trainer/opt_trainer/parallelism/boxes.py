@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from opt_model import divided_dimension
+from opt_model.partition import divided_dimension
 from opt_trainer.parallelism.place import Place
 
 

@@ -13,11 +13,12 @@ from torch.distributed.tensor import DTensor
 from opt_api.architecture import Architecture
 from opt_api.documents.plan import Plan
 from opt_api.training.parallelism import ActivationCheckpointing, NumberFormat
-from opt_model import OPT, fill
 from opt_model.block import Block
 from opt_model.chunk_loss import Fused
 from opt_model.exchange.names import shapes_of
+from opt_model.initial import fill
 from opt_model.linear import widens
+from opt_model.opt import OPT
 from opt_model.tensor_parallel import divide
 from opt_trainer.parallelism.boxes import Box, box_of
 from opt_trainer.parallelism.place import REPLICATE, SHARD, TENSOR, Place, mesh_of

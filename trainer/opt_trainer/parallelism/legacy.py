@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from opt_api.architecture import Architecture
-from opt_model import OPT
+from opt_model.opt import OPT
 from opt_model.tensor_parallel import mark_divided
 
 _COLUMN = ("self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "fc1")

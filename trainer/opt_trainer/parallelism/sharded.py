@@ -11,7 +11,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from opt_model import OPT
+from opt_model.opt import OPT
 from opt_trainer.parallelism.gloo import exchange_straight
 
 

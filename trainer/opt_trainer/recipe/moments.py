@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,5 +40,5 @@ def _zeros_like(masters: Sequence[Tensor]) -> list[Tensor]:
     if not masters or masters[0].device.type != "cpu":
         return [torch.zeros_like(master) for master in masters]
     sizes = [-(-master.numel() // _LINE) * _LINE for master in masters]
-    pieces = torch.split(untouched_zeros(sum(sizes), torch.float32), sizes)
+    pieces = torch.split(torch.from_numpy(untouched_zeros(sum(sizes), np.dtype(np.float32))), sizes)
     return [piece[: m.numel()].view(m.shape) for piece, m in zip(pieces, masters, strict=True)]
