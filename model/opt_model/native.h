@@ -37,7 +37,9 @@ struct alignas(64) TileShapes {
     for (int i = 0; i < 16; i++) row_bytes[i] = i < 8 ? TILE_BYTES : 0, rows[i] = i < 8 ? TILE : 0;
   }
 };
+#endif
 
+#if defined(__AVX512F__)
 // Sixteen rows of sixteen 32-bit numbers, which `row(i)` gives, as sixteen columns.
 template <class F> static inline void columns_of(F row, __m512i *to) {
   __m512i a[TILE], b[TILE];

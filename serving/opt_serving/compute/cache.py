@@ -15,7 +15,7 @@ from opt_serving.settings import PAGE
 _AHEAD = 256 << 20
 """Bytes that are touched ahead of those in use while there is nothing else to do, or twice what was taken anew between
 two such times. Else prompts wait for the system to give them (decisions 156, 199)."""
-_PIECE = 8 << 20
+_PIECE = 2 << 20
 """Bytes touched at a time; whoever asks meanwhile waits for it."""
 
 

@@ -13,7 +13,7 @@ from opt_model.memory import memory_available
 from opt_serving.compute.room import Room
 from opt_serving.kernels.library import FLOAT32, Matrix
 
-_PIECE = 8 << 20
+_PIECE = 2 << 20
 """Bytes copied at a time; whoever asks meanwhile waits for it."""
 
 

@@ -13,6 +13,7 @@ from opt_api.architecture import POSITION_OFFSET
 from opt_model.exchange.names import shapes_of
 from opt_model.native import best_level, processor_flags
 from opt_serving.compute.cache import PageRoom
+from opt_serving.compute.enlarging import Enlarging
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.moving import Moving
 from opt_serving.compute.passes import Pass
@@ -39,6 +40,7 @@ class NativeComputer:
         self._logits = self._asked = np.empty((0, weights.shape.vocabulary_size), np.float32)
         """Room for logits, and as much of it as the last pass asked for."""
         self._moving = Moving(self._matrices, self._room.pages.nbytes)
+        self._enlarging = Enlarging(weights.room.given)
         self._c = self._structure()
 
     def run(self, work: Pass) -> NDArray[np.float32]:
@@ -56,8 +58,8 @@ class NativeComputer:
         return library.largest(logits_RV)
 
     def prepare(self) -> bool:
-        """See `Computer.prepare`: provides memory for pages; then moves weights."""
-        if self._room.prepare():
+        """See `Computer.prepare`: provides memory for pages; then weights go to large ones."""
+        if self._room.prepare() or self._enlarging.step():
             return True
         if self._moving and self._moving.step():
             self._c = self._structure()
@@ -65,7 +67,7 @@ class NativeComputer:
 
     def close(self) -> None:
         """See `Computer.close`."""
-        del self._matrices, self._vectors, self._room, self._moving
+        del self._matrices, self._vectors, self._room, self._moving, self._enlarging
 
     def _room_for(self, wanted: int) -> NDArray[np.float32]:
         if wanted != len(self._asked):

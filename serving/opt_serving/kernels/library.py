@@ -17,7 +17,19 @@ from opt_model.exchange.stored import BFLOAT16
 SOURCES = native.Sources(
     "opt",
     Path(__file__).parent,
-    ("opt.cpp", "tiled_attention.h", "attention.h", "rows.h", "tiles.h", "linear.h", "lanes.h", "weights.h"),
+    (
+        "opt.cpp",
+        "tiled_attention.h",
+        "attention.h",
+        "rows.h",
+        "panels.h",
+        "tiles.h",
+        "dots.h",
+        "bundled.h",
+        "linear.h",
+        "lanes.h",
+        "weights.h",
+    ),
     abi=2,
 )
 FLOAT32, INT8 = np.dtype(np.float32), np.dtype(np.int8)

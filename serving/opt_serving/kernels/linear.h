@@ -113,6 +113,23 @@ static inline float finish(const Linear &l, int32_t s, int64_t row, float x_scal
   return rounded(float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale));
 }
 
+typedef float vf4 __attribute__((vector_size(16)));
+typedef int32_t vi4 __attribute__((vector_size(16)));
+
+// Four outputs of neighbouring rows of weights at once, by the arithmetic of `finish` and `act`.
+static inline vf4 finish_four(const Linear &, const float *sums, int64_t, float) { return load<vf4>(sums); }
+static inline vf4 finish_four(const Linear &l, const int32_t *sums, int64_t row, float x_scale) {
+  const vi4 s = OpI8::ADDED ? load<vi4>(sums) - load<vi4>(l.shift + row) : load<vi4>(sums);
+  return rounded(__builtin_convertvector(s, vf4) * (load<vf4>(l.scale + row) * x_scale));
+}
+template <class Sum>
+static inline void give_four(const Linear &l, const Sum *sums, int64_t row, float x_scale, float *y, bool relu) {
+  vf4 f = finish_four(l, sums, row, x_scale);
+  if (l.bias) f += load<vf4>(l.bias + row);
+  if (relu) f = f < 0 ? vf4{} : f;
+  std::memcpy(y + row, &f, sizeof(f));
+}
+
 // What is left of a row after the last whole step.
 template <class Op>
 __attribute__((noinline)) static typename Op::Sum rest(const typename Op::W *w, const typename Op::X *x, int64_t i,
@@ -149,9 +166,9 @@ struct Span {
   int64_t from, to;
 };
 
-// Rows row, row + part, row + 2 part.. of the weights, R of them, with M rows of x; `kept` are M x R sums.
+// Rows row, row + apart, row + 2 apart.. of the weights, R of them, with M rows of x; `kept` are M x R sums.
 template <class Op, int R, int M, bool AHEAD>
-static inline void tile(const Linear &l, int64_t row, int64_t part, Span span, typename Op::Acc *kept,
+static inline void tile(const Linear &l, int64_t row, int64_t apart, Span span, typename Op::Acc *kept,
                         const typename Op::X *x, const float *x_scale, float *y, bool relu, Later later) {
   constexpr int64_t FETCHED = R * Op::STEP * sizeof(typename Op::W) / 2;
   const int64_t k = l.k, skipped = (later.every - 1) * Op::STEP;
@@ -165,7 +182,7 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, Span span, t
       later.from += FETCHED;
     }
     for (int r = 0; r < R; r++) {
-      const typename Op::Wv wv = Op::w(w + r * part * k + i);
+      const typename Op::Wv wv = Op::w(w + r * apart * k + i);
       for (int m = 0; m < M; m++) acc[m][r] = Op::fma(acc[m][r], wv, x + m * k + i);
     }
   }
@@ -178,9 +195,13 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, Span span, t
 #pragma GCC unroll 8
   for (int m = 0; m < M; m++) {
     if (i < k)
-      for (int r = 0; r < R; r++) sums[m][r] += rest<Op>(w + r * part * k, x + m * k, i, k);
+      for (int r = 0; r < R; r++) sums[m][r] += rest<Op>(w + r * apart * k, x + m * k, i, k);
+    if (R == 4 && apart == 1) {
+      give_four(l, sums[m], row, x_scale ? x_scale[m] : 0.f, y + m * l.n, relu);
+      continue;
+    }
     for (int r = 0; r < R; r++) {
-      const int64_t at = row + r * part;
+      const int64_t at = row + r * apart;
       const float f = finish(l, sums[m][r], at, x_scale ? x_scale[m] : 0.f);
       y[m * l.n + at] = act(l.bias ? f + l.bias[at] : f, relu);
     }
@@ -188,17 +209,19 @@ static inline void tile(const Linear &l, int64_t row, int64_t part, Span span, t
 }
 
 // Rows [from, to) of the weights with M rows of x: a few of them span by span, so that x stays in the first cache for all.
+// Those of many that a tile takes lie far apart; those of a few are neighbours, whose outputs are written at once.
 template <class Op, int M, bool AHEAD>
 __attribute__((noinline)) static void column(const Linear &l, int64_t from, int64_t to, const typename Op::X *x,
                                              const float *xs, float *y, bool relu, Later later) {
   constexpr int R = !WIDE && M > 3 ? 3 : 4;
-  const int64_t part = (to - from) / R;
-  const int64_t step = to - from > ROWS ? l.k : even(l.k, NEAR / (M * int64_t(sizeof(typename Op::X))), 16 * Op::STEP);
+  const bool many = to - from > ROWS;
+  const int64_t part = (to - from) / R, apart = many ? part : 1, next = many ? 1 : R;
+  const int64_t step = many ? l.k : even(l.k, NEAR / (M * int64_t(sizeof(typename Op::X))), 16 * Op::STEP);
   typename Op::Acc kept[ROWS * M];
   for (Span span{0, std::min(step, l.k)}; span.from < l.k; span = {span.to, std::min(span.to + step, l.k)}) {
     const int64_t fetched = AHEAD ? R * (span.to - span.from) * int64_t(sizeof(typename Op::W)) / 2 / later.every : 0;
     for (int64_t i = 0; i < part; i++, later.from += fetched)
-      tile<Op, R, M, AHEAD>(l, from + i, part, span, kept + i * R * M, x, xs, y, relu, later);
+      tile<Op, R, M, AHEAD>(l, from + i * next, apart, span, kept + i * R * M, x, xs, y, relu, later);
   }
   for (int64_t row = from + R * part; row < to; row++) tile<Op, 1, M, false>(l, row, 0, {0, l.k}, kept, x, xs, y, relu, {});
 }

@@ -1,6 +1,6 @@
 // Products with whatever the processor has for a matrix, after its rows of x were brought into the form it takes.
 #pragma once
-#include "tiles.h"
+#include "panels.h"
 
 // Rows of x as the weights of a matrix are multiplied with.
 struct Inputs {
@@ -12,14 +12,14 @@ struct Inputs {
 };
 
 static inline void prepare(const Linear &l, const float *x, int64_t m, Inputs &to) {
-  const bool tiles = takes_tiles(l, m), others = !tiles || l.n % TILE;
+  const bool panels = takes_panels(l, m), others = !panels || l.n % TILE;
   to.plain = x;
   if (l.kind == BF16 && others)
     for (int64_t r = 0; r < m; r++) weave(x + r * l.k, l.k, scratch(to.woven, m * l.k) + r * l.k);
   if (l.kind == I8)
     for (int64_t r = 0; r < m; r++)
       scratch(to.scale, m)[r] = round_to_int8(x + r * l.k, l.k, scratch(to.rounded, m * l.k) + r * l.k);
-  if (tiles) {
+  if (panels) {
     const int64_t groups = l.k / (l.kind == BF16 ? 2 : 4);
     const void *from = to.rounded.data();
     if (l.kind == BF16) {
@@ -37,11 +37,13 @@ static inline bool same_form(const Linear &a, const Linear &b) {
 }
 
 static inline void rows(const Linear &l, int64_t from, int64_t to, int64_t m, const Inputs &x, float *y, bool relu) {
-  if (takes_tiles(l, m)) {
+  if (takes_panels(l, m)) {
     const int64_t end = from + (to - from) / TILE * TILE;
     const float *xs = x.scale.data();
-    l.kind == BF16 ? tiled<BF16>(l, from, end, m, x.bundled.data(), nullptr, y, relu)
-                   : tiled<I8>(l, from, end, m, x.bundled.data(), xs, y, relu);
+#if defined(__AMX_BF16__)
+    if (l.kind == BF16) panelled<BF16>(l, from, end, m, x.bundled.data(), nullptr, y, relu);
+#endif
+    if (l.kind == I8) panelled<I8>(l, from, end, m, x.bundled.data(), xs, y, relu);
     from = end;
   }
   if (from == to) return;
