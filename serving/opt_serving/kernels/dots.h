@@ -6,8 +6,8 @@
 
 #if defined(__AVX512VNNI__) && !defined(__AMX_INT8__)
 
-// A / T rows of weights with T x 16 rows of x over `groups` of four numbers; sums to T tiles, from one of their rows on.
-// A is as many sums as keep the processor busy while each waits for the one before.
+// 16 / T rows of weights with T x 16 rows of x over `groups` of four numbers; sums to T tiles, from one of their rows on.
+// So many sums keep the processor busy while each waits for the one before.
 template <int T>
 static inline void dots(const char *w, int64_t stride, const char *x, int64_t panel, int64_t groups, int32_t *sums) {
   constexpr int ROWS_AT_ONCE = TILE / T;

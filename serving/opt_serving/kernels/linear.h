@@ -242,7 +242,7 @@ template <class Op>
 static void product(const Linear &l, int64_t from, int64_t to, int64_t m, const typename Op::X *x, const float *xs,
                     float *y, bool relu) {
   const int64_t parts = (m + Op::MOST - 1) / Op::MOST, row_bytes = l.k * sizeof(typename Op::W);
-  const int64_t dozens = std::max<int64_t>(1, (144 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
+  const int64_t dozens = std::max<int64_t>(1, (288 << 10) / row_bytes / 12);  // whole tiles, of three rows or of four
   const int64_t chunk = parts == 1 ? to - from : std::min(ROWS, 12 * dozens);
   const int64_t held = even(parts, std::max<int64_t>(2, HELD / (Op::MOST * l.k * int64_t(sizeof(typename Op::X)))), 1);
   for (int64_t first = 0; first < parts; first += held) {

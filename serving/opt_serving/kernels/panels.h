@@ -74,7 +74,7 @@ static inline bool takes_panels(const Linear &l, int64_t m) {
   if (l.kind == BF16) return 2 * l.k % TILE_BYTES == 0;
   constexpr int64_t FEWER = FEW;
 #else
-  constexpr int64_t FEWER = TILE;
+  constexpr int64_t FEWER = 2 * TILE - 1;  // a panel that is not full costs as much as one that is
 #endif
   return l.kind == I8 && m > FEWER && l.k % TILE_BYTES == 0;
 }
