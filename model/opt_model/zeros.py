@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 _POPULATE_WRITE, _COLLAPSE = 23, 25
 """MADV_POPULATE_WRITE (Linux 5.14) and MADV_COLLAPSE (6.1), which Python's `mmap` does not name."""
-_PAGE, _LARGE = mmap.PAGESIZE, 2 << 20
+_PAGE, LARGE = mmap.PAGESIZE, 2 << 20
+"""Bytes of a page, and of a large one."""
 
 
 def touch(array: NDArray[Any]) -> bool:
@@ -31,7 +32,7 @@ def enlarge(array: NDArray[Any]) -> bool:
     What had no memory has some then. Changes no number.
     """
     begin = int(array.ctypes.data)
-    start, end = -(-begin // _LARGE) * _LARGE, (begin + array.nbytes) // _LARGE * _LARGE
+    start, end = -(-begin // LARGE) * LARGE, (begin + array.nbytes) // LARGE * LARGE
     return start < end and _advise(start, end, mmap.MADV_HUGEPAGE) and _advise(start, end, _COLLAPSE)
 
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from opt_model.exchange.reader import Weights
 from opt_model.exchange.stored import BFLOAT16
 from opt_serving.compute import moving
-from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.passes import Pass
 
@@ -19,7 +18,7 @@ PAGES, FLOAT32 = 4, np.dtype(np.float32)
 
 
 def opened(folder: Path, dtype: np.dtype) -> NativeComputer:
-    return NativeComputer(LoadedWeights(Weights.open(folder), dtype), PAGES, FLOAT32, threads=1)
+    return NativeComputer(Weights.open(folder), dtype, PAGES, FLOAT32, threads=1)
 
 
 def logits(computer: NativeComputer) -> NDArray[np.float32]:

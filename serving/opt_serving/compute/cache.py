@@ -19,19 +19,17 @@ _PIECE = 2 << 20
 """Bytes touched at a time; whoever asks meanwhile waits for it."""
 
 
+def empty_pages(shape: Architecture, heads: int, pages: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Room for keys and values of so many heads, [pages, layers, 2, H x PAGE x K]; none of it has memory yet."""
+    size = (pages, shape.layers, 2, heads * PAGE * shape.head_size)
+    return untouched_zeros(math.prod(size), dtype).reshape(size)
+
+
 class PageRoom:
-    """[pages, layers, 2, H x PAGE x K]; the engine takes pages from the first on.
+    """Pages that `empty_pages` made; the engine takes them from the first on."""
 
-    Args:
-        shape: Of the model.
-        heads: That are kept here.
-        pages: How many.
-        dtype: Number format of keys and values.
-    """
-
-    def __init__(self, shape: Architecture, heads: int, pages: int, dtype: np.dtype[Any]) -> None:
-        size = (pages, shape.layers, 2, heads * PAGE * shape.head_size)
-        self.pages: NDArray[Any] = untouched_zeros(math.prod(size), dtype).reshape(size)
+    def __init__(self, pages: NDArray[Any]) -> None:
+        self.pages = pages
         self.touched = self.used = self._settled = 0
         """Pages that have memory, that were in use, and that were when there was last nothing to do."""
         self._ahead = -(-_AHEAD // self.pages[0].nbytes)

@@ -23,15 +23,21 @@ class LoadedWeights:
     """A rank's share of all tensors of a directory: matrices in the format asked for, all else in float32.
 
     Files in the format asked for are mapped, not read, where the share is of rows. Else they are converted: by compiled
-    loops with so many `threads`, or by numpy for none; the bits are the same.
+    loops with so many `threads`, or by numpy for none; the bits are the same. They lie in `room` then.
     """
 
-    def __init__(self, weights: Weights, dtype: np.dtype[Any], share: Share = WHOLE, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        dtype: np.dtype[Any],
+        share: Share = WHOLE,
+        *,
+        threads: int = 0,
+        room: Room | None = None,
+    ) -> None:
         self.shape: Architecture = weights.shape
         self.share = share
-        self.room = Room(large=False)
-        """Where those lie that were converted: in small pages, so that the first token need not wait for large ones."""
-        self._weights, self._dtype, self._threads = weights, dtype, threads
+        self._weights, self._dtype, self._threads, self._room = weights, dtype, threads, room or Room()
         self._check()
 
     @property
@@ -48,7 +54,7 @@ class LoadedWeights:
         added_up = divided_dimension(f"{name}.weight") == 1 and self.share.rank > 0
         bias = self.vector(f"{name}.bias") if f"{name}.bias" in self._weights.places and not added_up else None
         if self._dtype == INT8:
-            return quantised(weight_NK, bias, self.room, self._threads)
+            return quantised(weight_NK, bias, self._room, self._threads)
         if weight_NK.dtype == self._dtype and weight_NK.flags.c_contiguous:
             return Matrix(weight_NK, bias, mapped=True)
         return Matrix(self._converted(weight_NK), bias)
@@ -64,7 +70,7 @@ class LoadedWeights:
 
     def _converted(self, weight_NK: NDArray[Any]) -> NDArray[Any]:
         rows, columns = weight_NK.shape
-        made_NK = self.room.matrix(rows, columns, self._dtype)
+        made_NK = self._room.matrix(rows, columns, self._dtype)
         if self._threads and weight_NK.dtype in library.STORED and self._dtype in library.KINDS:
             library.convert(weight_NK, made_NK, threads=self._threads)
         else:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from opt_api.architecture import POSITION_OFFSET
 from opt_model.exchange.names import shapes_of
+from opt_model.exchange.reader import Weights
 from opt_model.native import best_level, processor_flags
-from opt_serving.compute.cache import PageRoom
+from opt_serving.compute.cache import PageRoom, empty_pages
 from opt_serving.compute.enlarging import Enlarging
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.moving import Moving
 from opt_serving.compute.passes import Pass
+from opt_serving.compute.room import RoomAtOnce
 from opt_serving.kernels import library
 from opt_serving.kernels.library import CBlock, CLinear, CModel, CNorm, CPass, Matrix, address
 from opt_serving.settings import PAGE
@@ -30,17 +32,19 @@ _NORMS = ("self_attn_layer_norm", "final_layer_norm")
 class NativeComputer:
     """See `Computer`."""
 
-    def __init__(self, weights: LoadedWeights, pages: int, cache_dtype: np.dtype[Any], threads: int) -> None:
+    def __init__(self, weights: Weights, dtype: np.dtype[Any], pages: int, cache: np.dtype[Any], threads: int) -> None:
+        room = RoomAtOnce()
+        loaded = LoadedWeights(weights, dtype, threads=threads, room=room)
         self._library = loaded_library()
         self.shape = weights.shape
         self.name = kernels_name()
         self._threads = threads
-        self._matrices, self._vectors = _taken(weights)
-        self._room = PageRoom(weights.shape, weights.heads, pages, cache_dtype)
+        self._matrices, self._vectors = _taken(loaded)
+        self._room = PageRoom(empty_pages(weights.shape, loaded.heads, pages, cache))
         self._logits = self._asked = np.empty((0, weights.shape.vocabulary_size), np.float32)
         """Room for logits, and as much of it as the last pass asked for."""
         self._moving = Moving(self._matrices, self._room.pages.nbytes)
-        self._enlarging = Enlarging(weights.room.given)
+        self._enlarging = Enlarging(room.given)
         self._c = self._structure()
 
     def run(self, work: Pass) -> NDArray[np.float32]:

@@ -20,27 +20,37 @@ class Room:
     """Matrices side by side in pages of 2 MiB: a processor reads them a twentieth faster than in pages of 4 KiB.
 
     What is not given out is never touched, and so takes no memory. Memory goes back when all that lies in it is gone.
-
-    Args:
-        large: From the start; else `given` is to be enlarged when there is time.
     """
 
-    def __init__(self, *, large: bool = True) -> None:
-        self._large, self._chunks = large, [np.empty(0, _BYTE)]
-        self._left = self._chunks[0]
-
-    @property
-    def given(self) -> list[NDArray[np.uint8]]:
-        """All that was given out."""
-        *full, last = self._chunks
-        return [*full, last[: len(last) - len(self._left)]]
+    def __init__(self) -> None:
+        self._left = np.empty(0, _BYTE)
 
     def matrix(self, rows: int, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Zeros [rows, columns]."""
         size = rows * columns * dtype.itemsize
         taken = -(-size // _LINE) * _LINE
         if taken > len(self._left):
-            self._left = untouched_zeros(max(taken, _CHUNK), _BYTE, large=self._large)
-            self._chunks.append(self._left)
+            self._left = self._taken(max(taken, _CHUNK))
         mine, self._left = self._left[:size], self._left[taken:]
         return mine.view(dtype).reshape(rows, columns)
+
+    def _taken(self, size: int) -> NDArray[np.uint8]:
+        return untouched_zeros(size, _BYTE)
+
+
+class RoomAtOnce(Room):
+    """In small pages, for which nobody waits; they are to be enlarged when there is time. Memory stays with this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chunks = [self._left]
+
+    @property
+    def given(self) -> list[NDArray[np.uint8]]:
+        """All that was given out."""
+        *before, last = self._chunks
+        return [*before, last[: len(last) - len(self._left)]]
+
+    def _taken(self, size: int) -> NDArray[np.uint8]:
+        self._chunks = [*self.given, untouched_zeros(size, _BYTE, large=False)]
+        return self._chunks[-1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opt_model.exchange.tensors import tensor_of
-from opt_serving.compute.cache import PageRoom
+from opt_serving.compute.cache import empty_pages
 from opt_serving.compute.group import Group
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.model import build, head_of
@@ -32,7 +32,7 @@ class ShareComputer:
         self.shape = weights.shape
         self.name = kernels_name()
         self._model = build(weights, KernelArithmetic(threads), group)
-        self._room = PageRoom(weights.shape, weights.heads, pages, cache_dtype)
+        self._pages = empty_pages(weights.shape, weights.heads, pages, cache_dtype)
         self._c = CModel(
             layers=self.shape.layers,
             heads=weights.heads,
@@ -40,13 +40,12 @@ class ShareComputer:
             head_size=self.shape.head_size,
             cache_kind=library.KINDS[cache_dtype],
             threads=threads,
-            pool=address(self._room.pages),
+            pool=address(self._pages),
         )
 
     @torch.inference_mode()
     def run(self, work: Pass) -> NDArray[np.float32]:
         """See `Computer.run`."""
-        self._room.use(int(work.tables_SP.max()) + 1)
         tokens, positions, rows = map(torch.from_numpy, (work.tokens_N, work.positions_N, work.rows_R))
         features_RE = self._model.features(tokens[None], positions[None], _Attention(self, c_pass(work)), rows)
         logits_RV: NDArray[np.float32] = head_of(self._model).logits(features_RE).contiguous().numpy()
@@ -57,12 +56,12 @@ class ShareComputer:
         return library.largest(logits_RV)
 
     def prepare(self) -> bool:
-        """See `Computer.prepare`: provides memory for pages."""
-        return self._room.prepare()
+        """See `Computer.prepare`: nothing."""
+        return False
 
     def close(self) -> None:
         """See `Computer.close`."""
-        del self._model, self._room
+        del self._model, self._pages
 
     def attend(self, laid_out: CPass, layer: int, q_ND: Tensor, k_ND: Tensor, v_ND: Tensor) -> Tensor:
         """Store a pass's keys and values of one layer and attend, [N, D]."""

@@ -20,7 +20,6 @@ from opt_model.native import KernelUnavailable
 from opt_serving.compute.matrices import LoadedWeights
 from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.passes import Computer
-from opt_serving.compute.shares import WHOLE
 from opt_serving.kernels import library
 from opt_serving.settings import EngineSettings
 
@@ -55,20 +54,15 @@ def make_computer(weights: Weights, pages: int, settings: EngineSettings, group:
     Raises:
         ValueError: The settings do not fit the model or the machine.
     """
-    compiled, cache = _compiled(settings), cache_dtype(settings)
-    loaded = LoadedWeights(
-        weights,
-        _DTYPES[settings.weights],
-        group.share if group else WHOLE,
-        threads=settings.threads if compiled else 0,
-    )
-    if compiled and loaded.share.whole:
-        return NativeComputer(loaded, pages, cache, settings.threads)
-    return _with_torch(loaded, pages, settings, group, compiled=compiled)
+    dtype, cache = _DTYPES[settings.weights], cache_dtype(settings)
+    compiled = _compiled(settings)
+    if compiled and group is None:
+        return NativeComputer(weights, dtype, pages, cache, settings.threads)
+    return _with_torch(weights, pages, settings, group, compiled=compiled)
 
 
 def _with_torch(
-    loaded: LoadedWeights, pages: int, settings: EngineSettings, group: Group | None, *, compiled: bool
+    weights: Weights, pages: int, settings: EngineSettings, group: Group | None, *, compiled: bool
 ) -> Computer:
     import torch
 
@@ -78,6 +72,8 @@ def _with_torch(
 
     torch.set_num_threads(settings.threads)
     cache, group = cache_dtype(settings), group or Alone()
+    threads = settings.threads if compiled else 0
+    loaded = LoadedWeights(weights, _DTYPES[settings.weights], group.share, threads=threads)
     if compiled:
         return ShareComputer(loaded, pages, cache, settings.threads, group)
     return TorchComputer(loaded, pages, getattr(torch, cache.name), settings.device, group)
