@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from opt_cli import batch_files
-from opt_cli.dataprep import FAILED
 from opt_cli.engine_options import engine_options, told_errors
+from opt_cli.exits import FAILED
 
 if TYPE_CHECKING:
     from opt_serving.server.jobs import Served

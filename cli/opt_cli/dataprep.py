@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from opt_api.problems import Problems
-from opt_cli.plan import BAD_INPUT, one_training
+from opt_cli.exits import BAD_INPUT, FAILED
+from opt_cli.plan import one_training
 from opt_cli.store_option import to_write
-
-FAILED = 1
 
 
 @click.command()

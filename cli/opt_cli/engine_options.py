@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from opt_cli.dataprep import FAILED
-from opt_cli.plan import BAD_INPUT
+from opt_cli.exits import BAD_INPUT, FAILED
 from opt_cli.store_option import of_run
 from opt_serving.settings import EngineSettings
 

@@ -17,6 +17,7 @@ from opt_api.parsing import parse_mapping
 from opt_api.problems import Problem, Problems
 from opt_api.resolve import resolve
 from opt_api.resources import OPTTraining
+from opt_cli.stored import ADDRESS_FILE
 from opt_cli.worker_entry_names import DATASET, ENTRY, FAULTS, PLAN, STORE
 from opt_runtime.local.cluster import LocalCluster
 from opt_runtime.local.faults import FOLDER, FaultScript, UnknownFault, check_fault, parse_fault
@@ -27,7 +28,6 @@ from opt_store import Store, StoreError, open_store
 
 POLL_S = 0.2
 SAVE_PATIENCE_S = 120.0
-ADDRESS_FILE = "coordinator.json"
 CUDA_CONTROL = Path("/dev/nvidiactl")
 """There where a driver for CUDA devices is loaded."""
 Told = Callable[[dict[str, Any]], None]

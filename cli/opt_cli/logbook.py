@@ -7,7 +7,7 @@ import json
 import click
 
 from opt_api.documents.logbook import LogbookEntry
-from opt_cli.dataprep import FAILED
+from opt_cli.exits import FAILED
 from opt_cli.store_option import of_run
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opt_cli.dataprep import FAILED
-from opt_cli.plan import BAD_INPUT
+from opt_cli.exits import BAD_INPUT, FAILED
 from opt_cli.store_option import of_run
 
 if TYPE_CHECKING:

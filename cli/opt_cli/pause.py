@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from opt_cli.dataprep import FAILED
+from opt_cli.exits import FAILED
 
 
 @click.command()

@@ -12,10 +12,9 @@ from opt_api.estimate.estimate import Estimate, estimate
 from opt_api.problems import Problem, Problems
 from opt_api.resolve import PlanError, resolve
 from opt_api.resources import OPTTraining
+from opt_cli.exits import BAD_INPUT
 from opt_cli.files import load
 from opt_cli.plan_text import show
-
-BAD_INPUT = 2
 
 
 @click.command()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from opt_api.problems import Problems
-from opt_cli.dataprep import FAILED, local_store
-from opt_cli.plan import BAD_INPUT, one_training
+from opt_cli.dataprep import local_store
+from opt_cli.exits import BAD_INPUT, FAILED
+from opt_cli.plan import one_training
 from opt_cli.store_option import to_write
 
 if TYPE_CHECKING:

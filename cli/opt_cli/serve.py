@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from opt_cli.dataprep import FAILED
 from opt_cli.engine_options import engine_options, told_errors
-from opt_cli.plan import BAD_INPUT
+from opt_cli.exits import BAD_INPUT, FAILED
 from opt_cli.process_one import end_on_sigterm
 
 if TYPE_CHECKING:

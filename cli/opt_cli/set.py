@@ -7,8 +7,7 @@ import json
 
 import click
 
-from opt_cli.dataprep import FAILED
-from opt_cli.plan import BAD_INPUT
+from opt_cli.exits import BAD_INPUT, FAILED
 
 
 @click.command(name="set")

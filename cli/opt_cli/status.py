@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from opt_cli.dataprep import FAILED
+from opt_cli.exits import FAILED
 from opt_cli.store_option import of_run
 
 

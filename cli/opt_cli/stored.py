@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from opt_cli.local_run import ADDRESS_FILE
 from opt_runtime.local.scratch import scratch_of
 from opt_runtime.wire import Client
 from opt_store import NotFound, Store, open_store
+
+ADDRESS_FILE = "coordinator.json"
+"""Where a run on this machine says how its coordinator is reached, in its scratch folder."""
 
 
 def stored_run(name: str, url: str | None) -> Store:

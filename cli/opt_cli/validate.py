@@ -11,9 +11,8 @@ import click
 from opt_api.parsing import Foreign
 from opt_api.problems import Problem, Problems
 from opt_api.resources import Resource
+from opt_cli.exits import BAD_INPUT
 from opt_cli.files import load
-
-BAD_INPUT = 2
 
 
 @dataclass(frozen=True)

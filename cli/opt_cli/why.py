@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from opt_cli.exits import FAILED
 from opt_operator.core.names import why_map
 
-FAILED = 1
 KUBECTL_S = 30
 
 
