@@ -114,12 +114,18 @@ def measured(script: str, job: Mapping[str, Any], *, timeout_s: float = 1800) ->
     return result
 
 
+_UNITS = {"amx_tile": "AMX", "avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512", "avx2": "AVX2", "": "no wide vectors"}
+"""Of processors that go by one name some have, or are let use, less than others."""
+
+
 def machine() -> dict[str, Any]:
     """Describe this machine."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    about = dict(line.partition("\t")[::2] for line in Path("/proc/cpuinfo").read_text().splitlines())
+    name = about.get("model name", "").lstrip("\t: ") or platform.processor()
+    flags = set(about.get("flags", "").split())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": model.partition(":")[2].strip() or platform.processor(),
+        "cpu": f"{name} with {next(units for flag, units in _UNITS.items() if flag in flags | {''})}",
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory / 2**30, 1),
         "kernel": platform.release(),
