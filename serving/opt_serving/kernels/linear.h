@@ -18,6 +18,8 @@ static inline int64_t even(int64_t count, int64_t most, int64_t step) {
   return ((count + parts - 1) / parts + step - 1) / step * step;
 }
 
+constexpr int64_t SOON = 1024;       // bytes of a row's stream from what is multiplied to what is fetched
+
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
 // One weight matrix [n, k]. I8 has a scale for each row, and 128 x the sum of each row.
@@ -182,7 +184,9 @@ static inline void tile(const Linear &l, int64_t row, int64_t apart, Span span, 
       later.from += FETCHED;
     }
     for (int r = 0; r < R; r++) {
-      const typename Op::Wv wv = Op::w(w + r * apart * k + i);
+      const typename Op::W *at = w + r * apart * k + i;
+      if (!AHEAD && apart != 1) __builtin_prefetch(reinterpret_cast<const char *>(at) + SOON, 0, 2);
+      const typename Op::Wv wv = Op::w(at);
       for (int m = 0; m < M; m++) acc[m][r] = Op::fma(acc[m][r], wv, x + m * k + i);
     }
   }
