@@ -67,15 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def page(results: Mapping[str, Any]) -> str:
     """Every case of every result."""
-    return "\n".join([ABOUT, *(section(result) for result in results.values())])
+    return "\n".join([ABOUT, *(section(stem, result) for stem, result in results.items())])
 
 
-def section(result: Mapping[str, Any]) -> str:
-    """One benchmark: where it ran, and its cases."""
+def section(stem: str, result: Mapping[str, Any]) -> str:
+    """One benchmark, or one of its machines: where it ran, and its cases."""
     machine, name = result["machine"], result["benchmark"]
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     when = f"{result['date'][:10]}, commit {result['commit']}"
-    head = f"## {name}\n\n`python benchmarks/{name}.py --json`, {when}, {where}, "
+    head = f"## {stem}\n\n`python benchmarks/{name}.py --json`, {when}, {where}, "
     rows = ["| case | unit | better | ours | peers | repeats | notes |", "|---|---|---|---|---|---|---|"]
     rows += [row(case) for case in result["cases"]]
     return head + f"load {', '.join(map(str, result['load']))}.\n\n" + "\n".join(rows) + "\n"
