@@ -55,15 +55,13 @@ def make_computer(weights: Weights, pages: int, settings: EngineSettings, group:
         ValueError: The settings do not fit the model or the machine.
     """
     dtype, cache = _DTYPES[settings.weights], cache_dtype(settings)
-    compiled = _compiled(settings)
-    if compiled and group is None:
-        return NativeComputer(weights, dtype, pages, cache, settings.threads)
-    return _with_torch(weights, pages, settings, group, compiled=compiled)
+    loops = _loops(settings)
+    if loops and settings.device == "cpu" and group is None:
+        return NativeComputer(weights, dtype, pages, cache, loops)
+    return _with_torch(weights, pages, settings, group, loops)
 
 
-def _with_torch(
-    weights: Weights, pages: int, settings: EngineSettings, group: Group | None, *, compiled: bool
-) -> Computer:
+def _with_torch(weights: Weights, pages: int, settings: EngineSettings, group: Group | None, loops: int) -> Computer:
     import torch
 
     from opt_serving.compute.group import Alone
@@ -72,25 +70,26 @@ def _with_torch(
 
     torch.set_num_threads(settings.threads)
     cache, group = cache_dtype(settings), group or Alone()
-    threads = settings.threads if compiled else 0
-    loaded = LoadedWeights(weights, _DTYPES[settings.weights], group.share, threads=threads)
-    if compiled:
-        return ShareComputer(loaded, pages, cache, settings.threads, group)
+    loaded = LoadedWeights(weights, _DTYPES[settings.weights], group.share, threads=loops)
+    if loops and settings.device == "cpu":
+        return ShareComputer(loaded, pages, cache, loops, group)
     return TorchComputer(loaded, pages, getattr(torch, cache.name), settings.device, group)
 
 
-def _compiled(settings: EngineSettings) -> bool:
-    """Whether the compiled kernels are asked for and to be had."""
-    if settings.device != "cpu" or settings.kernels == "no":
-        return False
+def _loops(settings: EngineSettings) -> int:
+    """Threads of the compiled kernels, which convert weights for any device; 0 where not asked for or not to be had."""
+    if settings.kernels == "no":
+        return 0
     try:
         library.load()
     except KernelUnavailable as fault:
+        if settings.device != "cpu":
+            return 0
         if settings.kernels == "yes":
             raise ValueError(f"kernels: {fault}") from fault
         _log.warning("no compiled kernels, torch computes instead (slower)", reason=str(fault))
-        return False
-    return True
+        return 0
+    return settings.threads
 
 
 def cache_dtype(settings: EngineSettings) -> np.dtype[Any]:
