@@ -54,10 +54,9 @@ def make_computer(weights: Weights, pages: int, settings: EngineSettings, group:
     Raises:
         ValueError: The settings do not fit the model or the machine.
     """
-    dtype, cache = _DTYPES[settings.weights], cache_dtype(settings)
     loops = _loops(settings)
     if loops and settings.device == "cpu" and group is None:
-        return NativeComputer(weights, dtype, pages, cache, loops)
+        return NativeComputer(weights, _DTYPES[settings.weights], pages, cache_dtype(settings), loops)
     return _with_torch(weights, pages, settings, group, loops)
 
 

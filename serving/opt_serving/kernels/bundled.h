@@ -62,17 +62,10 @@ struct Behind {
   }
 };
 
-// Sixteen outputs of one row of x, from its sums; the arithmetic of `finish` and `act`.
+// Sixteen outputs of one row of x, from its sums.
 template <int KIND>
 static inline void give(const Linear &l, int64_t row, __m512i sums, float x_scale, float *y, bool relu) {
-  vf f = (vf)sums;
-  if (KIND == I8) {
-    const vi whole = (vi)sums - load<vi>(l.shift + row);
-    f = rounded(__builtin_convertvector(whole, vf) * (load<vf>(l.scale + row) * x_scale));
-  }
-  if (l.bias) f += load<vf>(l.bias + row);
-  if (relu) f = f < 0 ? vf{} : f;
-  std::memcpy(y + row, &f, sizeof(f));
+  give_several(l, KIND == I8 ? finish_several<vf>(l, (vi)sums, row, x_scale) : (vf)sums, row, y, relu);
 }
 
 // Outputs of the first `count` columns of a tile, each a row of x. To turn the whole tile takes as long as four of them.

@@ -10,6 +10,7 @@
 
 constexpr int64_t HELD = 768 << 10;  // bytes of x that stay in the second cache beside weights and outputs
 constexpr int64_t NEAR = 24 << 10;   // bytes of the rows of x of a tile that stay in the first cache beside weights and sums
+constexpr int64_t SOON = 1024;       // bytes of a row's stream from what is multiplied to what is fetched
 constexpr int64_t ROWS = 48;         // of weights that are multiplied with x span by span, at most
 
 // The size of parts of `count`, each at most `most` and all about the same, in whole `step`s: `most` is one, too.
@@ -17,8 +18,6 @@ static inline int64_t even(int64_t count, int64_t most, int64_t step) {
   const int64_t parts = std::max<int64_t>(1, (count + most - 1) / most);
   return ((count + parts - 1) / parts + step - 1) / step * step;
 }
-
-constexpr int64_t SOON = 1024;       // bytes of a row's stream from what is multiplied to what is fetched
 
 enum Kind : int32_t { F32 = 0, BF16 = 1, I8 = 2 };
 
@@ -115,21 +114,23 @@ static inline float finish(const Linear &l, int32_t s, int64_t row, float x_scal
   return rounded(float(OpI8::ADDED ? s - l.shift[row] : s) * (l.scale[row] * x_scale));
 }
 
+// Neighbouring outputs of one row of x, as many as a vector holds: the arithmetic of `finish` and `act`.
+template <class F, class I>
+static inline F finish_several(const Linear &l, I sums, int64_t row, float x_scale) {
+  if (OpI8::ADDED) sums -= load<I>(l.shift + row);
+  return rounded(__builtin_convertvector(sums, F) * (load<F>(l.scale + row) * x_scale));
+}
+template <class F> static inline void give_several(const Linear &l, F f, int64_t row, float *y, bool relu) {
+  if (l.bias) f += load<F>(l.bias + row);
+  if (relu) f = f < 0 ? F{} : f;
+  std::memcpy(y + row, &f, sizeof(f));
+}
+
 typedef float vf4 __attribute__((vector_size(16)));
 typedef int32_t vi4 __attribute__((vector_size(16)));
-
-// Four outputs of neighbouring rows of weights at once, by the arithmetic of `finish` and `act`.
 static inline vf4 finish_four(const Linear &, const float *sums, int64_t, float) { return load<vf4>(sums); }
 static inline vf4 finish_four(const Linear &l, const int32_t *sums, int64_t row, float x_scale) {
-  const vi4 s = OpI8::ADDED ? load<vi4>(sums) - load<vi4>(l.shift + row) : load<vi4>(sums);
-  return rounded(__builtin_convertvector(s, vf4) * (load<vf4>(l.scale + row) * x_scale));
-}
-template <class Sum>
-static inline void give_four(const Linear &l, const Sum *sums, int64_t row, float x_scale, float *y, bool relu) {
-  vf4 f = finish_four(l, sums, row, x_scale);
-  if (l.bias) f += load<vf4>(l.bias + row);
-  if (relu) f = f < 0 ? vf4{} : f;
-  std::memcpy(y + row, &f, sizeof(f));
+  return finish_several<vf4>(l, load<vi4>(sums), row, x_scale);
 }
 
 // What is left of a row after the last whole step.
@@ -201,7 +202,7 @@ static inline void tile(const Linear &l, int64_t row, int64_t apart, Span span, 
     if (i < k)
       for (int r = 0; r < R; r++) sums[m][r] += rest<Op>(w + r * apart * k, x + m * k, i, k);
     if (R == 4 && apart == 1) {
-      give_four(l, sums[m], row, x_scale ? x_scale[m] : 0.f, y + m * l.n, relu);
+      give_several(l, finish_four(l, sums[m], row, x_scale ? x_scale[m] : 0.f), row, y + m * l.n, relu);
       continue;
     }
     for (int r = 0; r < R; r++) {

@@ -44,7 +44,7 @@ static void rows_of(const Linear &l, int64_t row, int64_t begin, int64_t end, co
 // and no few left over at the end, for which all weights would be read once more.
 template <int KIND>
 static void panelled(const Linear &l, int64_t from, int64_t to, int64_t m, const uint32_t *x, const float *xs, float *y,
-                  bool relu) {
+                     bool relu) {
 #if defined(__AMX_INT8__)
   if (m <= TILE) {
     if (m) streamed<KIND>(l, from, to, m, x, xs, y, relu);
