@@ -29,11 +29,12 @@ def touch(array: NDArray[Any]) -> bool:
 def enlarge(array: NDArray[Any]) -> bool:
     """Put an array's memory into pages of 2 MiB, as far as whole ones lie in it; False where the system does not.
 
-    What had no memory has some then. Changes no number.
+    What had no memory has some then, in such pages at once. Changes no number.
     """
     begin = int(array.ctypes.data)
     start, end = -(-begin // LARGE) * LARGE, (begin + array.nbytes) // LARGE * LARGE
-    return start < end and _advise(start, end, mmap.MADV_HUGEPAGE) and _advise(start, end, _COLLAPSE)
+    steps = (mmap.MADV_HUGEPAGE, _POPULATE_WRITE, _COLLAPSE)
+    return start < end and all(_advise(start, end, step) for step in steps)
 
 
 def untouched_zeros(count: int, dtype: np.dtype[Any], *, large: bool = True) -> NDArray[Any]:

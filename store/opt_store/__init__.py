@@ -17,8 +17,8 @@ from opt_store.errors import (
 )
 from opt_store.interface import ObjectInfo, Progress, Room, Source, Store
 from opt_store.opening import SCHEMES, open_object, open_store
+from opt_store.parallel import in_order
 from opt_store.publish import commit, stage, sweep
-from opt_store.s3.parallel import in_order
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
 __all__ = [

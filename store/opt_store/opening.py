@@ -1,4 +1,5 @@
 """From a URL to a store."""
+# ruff: noqa: PLC0415 - a folder needs no client for S3, which takes 0.2 s to import
 
 import os
 from collections.abc import Mapping
@@ -9,9 +10,6 @@ from opt_store.errors import BadEndpoint
 from opt_store.folder import FolderStore
 from opt_store.interface import Store
 from opt_store.keys import check_key
-from opt_store.s3 import S3Store
-from opt_store.s3.credentials import provider_of
-from opt_store.s3.wire import Wire
 from opt_store.settings import S3Credentials, S3Settings, StoreSettings
 
 SCHEMES = ("file://", "s3://")
@@ -41,6 +39,10 @@ def open_store(
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc and not parts.query and not parts.fragment:
+        from opt_store.s3 import S3Store
+        from opt_store.s3.credentials import provider_of
+        from opt_store.s3.wire import Wire
+
         prefix = unquote(parts.path).strip("/")
         where = s3 or s3_from_environment(os.environ)
         wire = Wire(parts.netloc, f"{check_key(prefix)}/" if prefix else "", where, provider_of(credentials), settings)

@@ -151,7 +151,7 @@ def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
         computer = engine._computer
         assert isinstance(computer, NativeComputer)
         deadline = time.monotonic() + 20
-        while (computer._room.touched < len(computer._room.pages) or computer._moving) and time.monotonic() < deadline:
+        while (computer._room.provided < len(computer._room.pages) or computer._moving) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not computer.prepare()
         sequence = Sequence(prompts(1, 100, 512)[0], Sampling(max_tokens=2))
@@ -167,10 +167,11 @@ def test_twice_as_many_pages_are_provided_ahead_as_a_burst_took(folder, monkeypa
         run(engine, [Sequence(p, Sampling(max_tokens=2)) for p in prompts(8, 5 * PAGE, 512)])
         deadline = time.monotonic() + 20
         room = computer._room
-        while room.touched < 3 * room.used and time.monotonic() < deadline:
+        while room.provided < 3 * room.used and time.monotonic() < deadline:
             time.sleep(0.01)
         assert room.used >= 8
-        assert room.touched == 3 * room.used < len(room.pages)
+        assert not room.prepare()
+        assert 3 * room.used <= room.provided < len(room.pages)
 
 
 def test_a_known_beginning_is_not_computed_again(folder):

@@ -9,43 +9,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opt_api.architecture import Architecture
-from opt_model.zeros import touch, untouched_zeros
+from opt_model.zeros import LARGE, enlarge, touch, untouched_zeros
 from opt_serving.settings import PAGE
 
 _AHEAD = 256 << 20
-"""Bytes that are touched ahead of those in use while there is nothing else to do, or twice what was taken anew between
-two such times. Else prompts wait for the system to give them (decisions 156, 199)."""
-_PIECE = 2 << 20
-"""Bytes touched at a time; whoever asks meanwhile waits for it."""
+"""Bytes that have memory ahead of those in use when there was nothing else to do, or twice what was taken anew between
+two such times. Else prompts wait for the system to give it (decisions 156, 199, 207)."""
 
 
-def empty_pages(shape: Architecture, heads: int, pages: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Room for keys and values of so many heads, [pages, layers, 2, H x PAGE x K]; none of it has memory yet."""
+def empty_pages(
+    shape: Architecture, heads: int, pages: int, dtype: np.dtype[Any], *, large: bool = True
+) -> NDArray[Any]:
+    """Room for keys and values of so many heads, [pages, layers, 2, H x PAGE x K]; none of it has memory yet.
+
+    Args:
+        shape: The model's.
+        heads: Of all of its, those that are kept here.
+        pages: How many.
+        dtype: Number format of keys and values.
+        large: See `untouched_zeros`.
+    """
     size = (pages, shape.layers, 2, heads * PAGE * shape.head_size)
-    return untouched_zeros(math.prod(size), dtype).reshape(size)
+    return untouched_zeros(math.prod(size), dtype, large=large).reshape(size)
 
 
 class PageRoom:
-    """Pages that `empty_pages` made; the engine takes them from the first on."""
+    """Pages of keys and values; the engine takes them from the first on.
+
+    What a pass is the first to write to comes in small pages, for which it hardly waits. Between passes, while there is
+    nothing to do, it goes to pages of 2 MiB, which a processor reads faster, and so does what follows it.
+
+    Args:
+        pages: As `empty_pages` makes them, not large.
+    """
 
     def __init__(self, pages: NDArray[Any]) -> None:
         self.pages = pages
-        self.touched = self.used = self._settled = 0
-        """Pages that have memory, that were in use, and that were when there was last nothing to do."""
-        self._ahead = -(-_AHEAD // self.pages[0].nbytes)
+        self.used = self._settled = 0
+        """Pages that were in use, and that were when there was last nothing to do."""
+        self._page_bytes: int = pages[0].nbytes
+        self._memory = pages.reshape(-1).view(np.uint8)
+        self._provided = 0
+        """Bytes of it that were seen to."""
+        self._ahead = -(-_AHEAD // self._page_bytes)
+
+    @property
+    def provided(self) -> int:
+        """Pages that have memory whether or not they were in use."""
+        return self._provided // self._page_bytes
 
     def use(self, pages: int) -> None:
         """A pass has written to so many of the first pages."""
         self.used = max(self.used, pages)
-        self.touched = max(self.touched, self.used)
 
     def prepare(self) -> bool:
-        """Touch the next pages, in the order in which the engine takes them; False where enough have memory."""
+        """See to the next 2 MiB, for which whoever asks meanwhile waits; False where enough was seen to."""
         self._ahead = max(self._ahead, 2 * (self.used - self._settled))
         self._settled = self.used
-        first, last = self.touched, min(len(self.pages), self.used + self._ahead)
-        if first >= last:
+        if self.provided >= min(len(self.pages), self.used + self._ahead):
             return False
-        self.touched = min(last, first + max(1, _PIECE // self.pages[0].nbytes))
-        touch(self.pages[first : self.touched])
+        first = self._provided
+        self._provided = min(self._memory.nbytes, first + LARGE - (self._memory.ctypes.data + first) % LARGE)
+        piece = self._memory[first : self._provided]
+        if not enlarge(piece):
+            touch(piece)
         return True

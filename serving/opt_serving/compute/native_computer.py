@@ -40,7 +40,7 @@ class NativeComputer:
         self.name = kernels_name()
         self._threads = threads
         self._matrices, self._vectors = _taken(loaded)
-        self._room = PageRoom(empty_pages(weights.shape, loaded.heads, pages, cache))
+        self._room = PageRoom(empty_pages(weights.shape, loaded.heads, pages, cache, large=False))
         self._logits = self._asked = np.empty((0, weights.shape.vocabulary_size), np.float32)
         """Room for logits, and as much of it as the last pass asked for."""
         self._moving = Moving(self._matrices, self._room.pages.nbytes)
@@ -62,7 +62,7 @@ class NativeComputer:
         return library.largest(logits_RV)
 
     def prepare(self) -> bool:
-        """See `Computer.prepare`: provides memory for pages; then weights go to large ones."""
+        """See `Computer.prepare`: memory for pages; then weights go to large pages."""
         if self._room.prepare() or self._enlarging.step():
             return True
         if self._moving and self._moving.step():

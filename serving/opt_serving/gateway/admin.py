@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from opt_serving.gateway.answer import Answer, Send
 from opt_serving.gateway.metrics import CONTENT_TYPE, Metrics
-from opt_serving.gateway.proxy import Answer, Proxy, Receive, Scope, Send
+from opt_serving.gateway.proxy import Proxy, Receive, Scope
 from opt_serving.gateway.table import Table
 
 

@@ -17,9 +17,11 @@ from opt_store.buffers import new_buffer
 from opt_store.digest import Check, Hasher
 from opt_store.errors import Corrupt, PreconditionFailed
 from opt_store.interface import ObjectInfo, Progress
+from opt_store.parallel import in_order
 from opt_store.s3 import objects
-from opt_store.s3.parallel import Tally, in_order, ranges
+from opt_store.s3.parts import ranges
 from opt_store.s3.read import fetch, settled
+from opt_store.s3.tally import Tally
 from opt_store.s3.wire import Wire
 
 

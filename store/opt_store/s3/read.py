@@ -8,9 +8,10 @@ from minio.error import S3Error
 from opt_store.digest import Check, Hasher, finish, hasher, verify
 from opt_store.errors import Corrupt, PreconditionFailed, Unavailable
 from opt_store.interface import ObjectInfo, Room
+from opt_store.parallel import in_order
 from opt_store.s3.faults import DamagedError
 from opt_store.s3.objects import info_of, stat
-from opt_store.s3.parallel import in_order, ranges
+from opt_store.s3.parts import ranges
 from opt_store.s3.retry import again
 from opt_store.s3.wire import Wire
 

@@ -18,9 +18,11 @@ from opt_store.digest import verify
 from opt_store.errors import Corrupt, NotFound, PreconditionFailed, StoreError, Unavailable
 from opt_store.interface import ObjectInfo, Progress, Source
 from opt_store.keys import RESERVED
+from opt_store.parallel import in_order
 from opt_store.s3 import objects
-from opt_store.s3.parallel import Tally, in_order, part_size, ranges
+from opt_store.s3.parts import part_size, ranges
 from opt_store.s3.retry import again
+from opt_store.s3.tally import Tally
 from opt_store.s3.wire import Wire, crc32
 from opt_store.s3.xml import Part, read_completion, read_parts, read_upload_id, write_completion
 from opt_store.source import checksum_of_source, digest_of_source, marks_of_source, part_of
