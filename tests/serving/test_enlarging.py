@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from opt_model.zeros import LARGE, enlarge, untouched_zeros
 from opt_serving.compute.enlarging import Enlarging
 from opt_serving.compute.room import RoomAtOnce
+from support.large_pages import BYTE, can_enlarge, in_large_pages
 
 pytestmark = pytest.mark.unit
-BYTE = np.dtype(np.uint8)
-
-
-def in_large_pages(array: np.ndarray) -> int:
-    """Bytes of the mapping that an array lies in."""
-    begin, found = array.ctypes.data, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if place := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            found = int(place[1], 16) <= begin < int(place[2], 16)
-        if found and line.startswith("AnonHugePages:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError("not mapped")
-
-
-def can_enlarge() -> bool:
-    probe = untouched_zeros(2 * LARGE, BYTE, large=False)
-    probe[:] = 1
-    return enlarge(probe)
 
 
 def test_what_was_given_out_goes_to_large_pages_a_page_at_a_time() -> None:
