@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from opt_model.zeros import LARGE
 from opt_serving.compute.native_computer import NativeComputer
 from opt_serving.compute.torch_computer import TorchComputer
 from opt_serving.engine import Refused, Sampling, Sequence
@@ -171,7 +172,8 @@ def test_twice_as_many_pages_are_provided_ahead_as_a_burst_took(folder, monkeypa
             time.sleep(0.01)
         assert room.used >= 8
         assert not room.prepare()
-        assert 3 * room.used <= room.provided < len(room.pages)
+        a_large_one = -(-LARGE // room.pages[0].nbytes)
+        assert 3 * room.used <= room.provided <= min(len(room.pages) - 1, 3 * room.used + a_large_one)
 
 
 def test_a_known_beginning_is_not_computed_again(folder):

@@ -14,12 +14,14 @@ BYTE = np.dtype(np.uint8)
 
 def in_large_pages(array: np.ndarray) -> int:
     """Bytes of the mappings that an array lies in: advice cuts one in two."""
-    begin, total, inside = array.ctypes.data, 0, False
+    begin, total, inside, mapped = array.ctypes.data, 0, False, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if place := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
             inside = int(place[1], 16) < begin + array.nbytes and begin < int(place[2], 16)
+        mapped = mapped or inside
         if inside and line.startswith("AnonHugePages:"):
             total += int(line.split()[1]) << 10
+    assert mapped
     return total
 
 
