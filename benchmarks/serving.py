@@ -31,6 +31,8 @@ PEERS = {
     "bfloat16": ("transformers", "vllm"),
     "int8": ("ctranslate2",),
 }
+AS_VLLM = "ours as vllm"
+"""Our engine with vLLM's settings, beside it where they differ most."""
 PYTHONS = {"ctranslate2": "OPT_PEERS_PYTHON", "vllm": "OPT_VLLM_PYTHON"}
 TOKENS, REPEATS, QUICK_REPEATS = 32, 5, 1
 MEMORY = "memory"
@@ -106,6 +108,8 @@ def _of_precision(model: Path, precision: str, cases: list[str], repeats: int, r
         OURS: _runner(OURS, model, precision, cases),
     }
     missing = []
+    if "vllm" in PEERS[precision] and cases[0].endswith("x1024"):
+        runners[AS_VLLM] = _runner(AS_VLLM, model, precision, cases)
     for peer in PEERS[precision]:
         if (peer in PYTHONS and not os.environ.get(PYTHONS[peer])) or _takes_hours(peer, precision):
             missing.append(peer)
@@ -123,6 +127,13 @@ def _of_precision(model: Path, precision: str, cases: list[str], repeats: int, r
             "s",
             "lower",
             _each(results, lambda r: r["cold"]),
+            notes,
+        ),
+        case_of(
+            f"start until it has nothing to do, {precision}",
+            "s",
+            "lower",
+            _each(results, lambda r: r["settled"]),
             notes,
         ),
         case_of(f"peak RSS, {precision}, to {cases[-1]}", "MiB", "lower", _each(results, lambda r: r["rss"]), notes),
@@ -160,7 +171,10 @@ def _cases(
     decode = _each(results, lambda r: r["cases"][name]["decode"])
     made = [
         case_of(f"decode {label}", "tok/s", "higher", decode, notes),
-        case_of(f"prefill {label}", "tok/s", "higher", _each(results, lambda r: r["cases"][name]["prefill"]), notes),
+        *(
+            case_of(f"{what} {label}", "tok/s", "higher", _each(results, lambda r, k=what: r["cases"][name][k]), notes)
+            for what in ("prefill", "answers")
+        ),
         *(
             case_of(
                 f"{what} p{share} {label}", "ms", "lower",

@@ -27,8 +27,13 @@ _OPTIONS = (
                  help="Sequences decoded together."),
     click.option("--max-length", type=click.IntRange(1, 131072), help="Tokens of a sequence; the model's positions."),
     click.option("--kv-cache-bytes", type=click.IntRange(1), help="Room for keys and values."),
+    click.option("--kv-cache-pretouch", is_flag=True,
+                 help="Take memory for all of that room while there is nothing to do, not as it comes to be used."),
     click.option("--prefill-chunk", type=click.IntRange(16, 65536), default=_DEFAULT.prefill_chunk_tokens,
                  show_default=True, help="Tokens of prompts in one pass, at most."),
+    click.option("--prefill-chunk-seconds", type=click.FloatRange(0, 3600, min_open=True),
+                 default=_DEFAULT.prefill_chunk_seconds, show_default=True,
+                 help="While others decode, no more tokens of prompts than take this long."),
     click.option("--kernels", type=click.Choice(["auto", "yes", "no"]), default=_DEFAULT.kernels, show_default=True,
                  help="Compiled kernels on a cpu."),
 )  # fmt: skip
@@ -47,7 +52,9 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "max_sequences",
             "max_length",
             "kv_cache_bytes",
+            "kv_cache_pretouch",
             "prefill_chunk",
+            "prefill_chunk_seconds",
             "kernels",
         )
         own = {name: given.pop(name) for name in names}
@@ -63,7 +70,9 @@ def _settings(given: dict[str, Any]) -> EngineSettings:
         weights=given["weights"], device=given["device"], threads=given["threads"] or len(os.sched_getaffinity(0)),
         tensor_parallel=given["tensor_parallel"], max_sequences=given["max_sequences"],
         max_sequence_length=given["max_length"],
-        kv_cache_bytes=given["kv_cache_bytes"], prefill_chunk_tokens=given["prefill_chunk"], kernels=given["kernels"],
+        kv_cache_bytes=given["kv_cache_bytes"], kv_cache_pretouch=given["kv_cache_pretouch"],
+        prefill_chunk_tokens=given["prefill_chunk"], prefill_chunk_seconds=given["prefill_chunk_seconds"],
+        kernels=given["kernels"],
     )  # fmt: skip
 
 

@@ -24,7 +24,11 @@ class EngineSettings:
         max_sequence_length: Positions of a sequence; the model's when None.
         kv_cache_bytes: Room for keys and values, on a cpu of all ranks together; by default what `max_sequences` whole
             sequences need, at most a quarter of the memory that is free.
-        prefill_chunk_tokens: Tokens of prompts in one pass; fewer while others decode.
+        kv_cache_pretouch: All of that room gets its memory while there is nothing to do, not as it comes to be used.
+            For compiled kernels with one rank.
+        prefill_chunk_tokens: Tokens of prompts in one pass.
+        prefill_chunk_seconds: While others decode, no more tokens of prompts than take this long: the next token of
+            each of those waits for them.
         kernels: Use the compiled kernels on a CPU; `auto` does where they are to be had.
     """
 
@@ -35,7 +39,9 @@ class EngineSettings:
     max_sequences: int = 64
     max_sequence_length: int | None = None
     kv_cache_bytes: int | None = None
+    kv_cache_pretouch: bool = False
     prefill_chunk_tokens: int = 2048
+    prefill_chunk_seconds: float = 0.75
     kernels: Literal["auto", "yes", "no"] = "auto"
 
 

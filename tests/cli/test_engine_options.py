@@ -34,11 +34,19 @@ def test_nothing_said_is_the_engines_own_default() -> None:
 
 def test_a_replica_has_the_same_where_both_have_a_default() -> None:
     spec, own = EngineSpec(), EngineSettings()
-    for name in ("max_sequences", "max_sequence_length", "kv_cache_bytes", "prefill_chunk_tokens", "tensor_parallel"):
+    names = (
+        "max_sequences", "max_sequence_length", "kv_cache_bytes", "kv_cache_pretouch", "prefill_chunk_tokens",
+        "prefill_chunk_seconds", "tensor_parallel",
+    )  # fmt: skip
+    for name in names:
         assert getattr(spec, name) == getattr(own, name)
 
 
 def test_what_is_said_counts() -> None:
-    assert told("--threads", "3", "--prefill-chunk", "64", "--kernels", "no") == EngineSettings(
-        threads=3, prefill_chunk_tokens=64, kernels="no"
+    said = told(
+        "--threads", "3", "--prefill-chunk", "64", "--kernels", "no", "--kv-cache-pretouch",
+        "--prefill-chunk-seconds", "2.5",
+    )  # fmt: skip
+    assert said == EngineSettings(
+        threads=3, prefill_chunk_tokens=64, kernels="no", kv_cache_pretouch=True, prefill_chunk_seconds=2.5
     )

@@ -95,6 +95,15 @@ def test_a_replica_is_told_what_the_spec_says() -> None:
     assert template["metadata"]["labels"]["opt-operator.io/step"] == "7"
 
 
+def test_a_flag_is_given_where_the_spec_asks_for_it() -> None:
+    given = [
+        replicas.workload(blueprint(engine=engine), Revision("abc", CHECKPOINT), 1)["spec"]["template"]["spec"]
+        for engine in ({}, {"kvCachePretouch": True, "prefillChunkSeconds": 2.5})
+    ]
+    plain, asked = (one["containers"][0]["command"] for one in given)
+    assert [part for part in asked if part not in plain] == ["2.5", "--kv-cache-pretouch"]
+
+
 def test_vllm_gets_its_own_words() -> None:
     made = blueprint(**VLLM)
     spec = replicas.workload(made, Revision("abc", CHECKPOINT), 1)["spec"]["template"]["spec"]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from opt_api.architecture import Architecture
+from opt_model.exchange.reader import Weights
 from opt_model.zeros import LARGE
 from opt_serving.compute.cache import PageRoom, empty_pages
+from opt_serving.compute.native_computer import NativeComputer
+from opt_serving.engine.computers import make_computer
+from opt_serving.settings import EngineSettings
 from support.large_pages import can_enlarge, in_large_pages
 
 pytestmark = pytest.mark.unit
@@ -53,6 +59,30 @@ def test_some_is_provided_before_anybody_asks_and_no_more_than_there_is() -> Non
     while room.prepare():
         pass
     assert room.provided == len(room.pages) == 20 * A_LARGE_ONE
+
+
+def test_all_of_it_is_provided_where_that_is_asked_for() -> None:
+    room = room_of(20 * A_LARGE_ONE)
+    while room.prepare():
+        pass
+    assert room.provided < len(room.pages)
+    while room.prepare(whole=True):
+        pass
+    assert room.provided == len(room.pages)
+    assert not room.prepare()
+    if can_enlarge():
+        assert in_large_pages(room.pages) >= 18 * LARGE
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_engine_takes_all_of_it_at_once_where_that_is_set(folder: Path, whole: bool) -> None:
+    settings = EngineSettings(kernels="yes", kv_cache_pretouch=whole)
+    computer = make_computer(Weights.open(folder), 2000, settings)
+    assert isinstance(computer, NativeComputer)
+    while computer.prepare():
+        pass
+    assert computer._room.provided > 0
+    assert (computer._room.provided == 2000) is whole
 
 
 def test_less_than_a_large_page_is_provided_as_it_is() -> None:

@@ -160,6 +160,17 @@ def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
         assert len(sequence.generated) == 2
 
 
+@pytest.mark.parametrize(("seconds", "meanwhile"), [(1e-9, 4), (3600.0, 2)])
+def test_those_that_decode_wait_as_long_for_prompts_as_is_set(folder, seconds, meanwhile):
+    (short,), (long,) = prompts(1, 2, 512), prompts(1, 2, 512, seed=1)
+    short, long = short + [5] * (100 - len(short)), long + [7] * (256 - len(long))
+    with engine_of(folder, prefill_chunk_tokens=128, prefill_chunk_seconds=seconds) as engine:
+        decodes, comes = Sequence(short, Sampling(max_tokens=NEW)), Sequence(long, Sampling(max_tokens=1))
+        told = run(engine, [decodes, comes])
+    order = [progress.sequence for progress in told]
+    assert order.index(comes) == 1 + meanwhile
+
+
 def test_twice_as_many_pages_are_provided_ahead_as_a_burst_took(folder, monkeypatch):
     monkeypatch.setattr("opt_serving.compute.cache._AHEAD", 1)
     with engine_of(folder, kernels="yes", max_sequences=8) as engine:

@@ -6,16 +6,16 @@ import pytest
 
 from opt_serving.engine.pages import PagePool
 from opt_serving.engine.requests import Sampling, Sequence
-from opt_serving.engine.scheduler import PASS_S, Scheduler, Share
+from opt_serving.engine.scheduler import Scheduler, Share
 from opt_serving.settings import PAGE
 
 pytestmark = pytest.mark.unit
-CHUNK = 4 * PAGE
+CHUNK, CHUNK_S = 4 * PAGE, 0.5
 
 
 def scheduler(prompts: int, length: int = CHUNK) -> Scheduler:
     """With so many prompts in slots, of different tokens each."""
-    made = Scheduler(PagePool(64), 8, 2 * CHUNK, CHUNK)
+    made = Scheduler(PagePool(64), 8, 2 * CHUNK, CHUNK, CHUNK_S)
     for number in range(prompts):
         made.waiting.append(Sequence([number] * length, Sampling(max_tokens=2)))
     made.admit()
@@ -39,7 +39,7 @@ def test_each_that_decodes_gets_its_token_and_prompts_get_a_chunk(decoding, in_p
 
 @pytest.mark.parametrize(
     ("token_s", "tokens"),
-    [(PASS_S / CHUNK / 2, CHUNK), (PASS_S / 100, 100), (PASS_S, 64)],
+    [(CHUNK_S / CHUNK / 2, CHUNK), (CHUNK_S / 100, 100), (CHUNK_S, 64)],
     ids=["fast", "slow", "slower"],
 )
 def test_those_that_decode_wait_no_longer_than_stated_for_prompts(token_s: float, tokens: int) -> None:

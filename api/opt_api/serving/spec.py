@@ -61,8 +61,14 @@ class EngineSpec(Model):
     """The model's positions when absent."""
     kv_cache_bytes: LongCount | None = None
     """Room for keys and values; what the device has left when absent."""
+    kv_cache_pretouch: bool = False
+    """On a CPU, take memory for all of that room soon after the start, while no request waits, and not in the middle of
+    a burst. A pod whose limit is too low ends then; vllm always does so."""
     prefill_chunk_tokens: Annotated[Count, Field(ge=16, le=65536)] = 2048
     """Tokens of prompts in one pass, at most."""
+    prefill_chunk_seconds: Annotated[float, Field(gt=0, le=3600)] = 0.75
+    """While others decode, no more tokens of prompts than take this long: their next tokens wait for it. Longer passes
+    do a little more in all, shorter ones are steadier. For the native engine."""
 
     rules = (
         Rule(

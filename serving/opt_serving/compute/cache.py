@@ -62,11 +62,16 @@ class PageRoom:
         """A pass has written to so many of the first pages."""
         self.used = max(self.used, pages)
 
-    def prepare(self) -> bool:
-        """See to the next 2 MiB, for which whoever asks meanwhile waits; False where enough was seen to."""
+    def prepare(self, *, whole: bool = False) -> bool:
+        """See to the next 2 MiB, for which whoever asks meanwhile waits; False where enough was seen to.
+
+        Args:
+            whole: Only all of it is enough.
+        """
         self._ahead = max(self._ahead, 2 * (self.used - self._settled))
         self._settled = self.used
-        if self.provided >= min(len(self.pages), self.used + self._ahead):
+        wanted = len(self.pages) if whole else min(len(self.pages), self.used + self._ahead)
+        if self.provided >= wanted:
             return False
         first = self._provided
         self._provided = min(self._memory.nbytes, first + LARGE - (self._memory.ctypes.data + first) % LARGE)

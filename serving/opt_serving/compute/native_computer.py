@@ -30,15 +30,33 @@ _NORMS = ("self_attn_layer_norm", "final_layer_norm")
 
 
 class NativeComputer:
-    """See `Computer`."""
+    """See `Computer`.
 
-    def __init__(self, weights: Weights, dtype: np.dtype[Any], pages: int, cache: np.dtype[Any], threads: int) -> None:
+    Args:
+        weights: Of a whole model.
+        dtype: Number format of the matrices.
+        pages: Of keys and values.
+        cache: Number format of those.
+        threads: That compute.
+        pretouch: All pages get memory while there is nothing to do, not only those that are likely to be used next.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        dtype: np.dtype[Any],
+        pages: int,
+        cache: np.dtype[Any],
+        threads: int,
+        *,
+        pretouch: bool = False,
+    ) -> None:
         room = RoomAtOnce()
         loaded = LoadedWeights(weights, dtype, threads=threads, room=room)
         self._library = loaded_library()
         self.shape = weights.shape
         self.name = kernels_name()
-        self._threads = threads
+        self._threads, self._pretouch = threads, pretouch
         self._matrices, self._vectors = _taken(loaded)
         self._room = PageRoom(empty_pages(weights.shape, loaded.heads, pages, cache, large=False))
         self._logits = self._asked = np.empty((0, weights.shape.vocabulary_size), np.float32)
@@ -62,12 +80,12 @@ class NativeComputer:
         return library.largest(logits_RV)
 
     def prepare(self) -> bool:
-        """See `Computer.prepare`: memory for pages; then weights go to large pages."""
+        """See `Computer.prepare`: memory for pages; then weights go to large pages; then memory for all pages."""
         if self._room.prepare() or self._enlarging.step():
             return True
         if self._moving and self._moving.step():
             self._c = self._structure()
-        return len(self._moving) > 0
+        return len(self._moving) > 0 or (self._pretouch and self._room.prepare(whole=True))
 
     def close(self) -> None:
         """See `Computer.close`."""

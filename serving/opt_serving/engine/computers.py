@@ -56,7 +56,8 @@ def make_computer(weights: Weights, pages: int, settings: EngineSettings, group:
     """
     loops = _loops(settings)
     if loops and settings.device == "cpu" and group is None:
-        return NativeComputer(weights, _DTYPES[settings.weights], pages, cache_dtype(settings), loops)
+        number, cache = _DTYPES[settings.weights], cache_dtype(settings)
+        return NativeComputer(weights, number, pages, cache, loops, pretouch=settings.kv_cache_pretouch)
     return _with_torch(weights, pages, settings, group, loops)
 
 

@@ -48,13 +48,19 @@ class Load:
 
 
 class Engine:
-    """Takes sequences from any thread; every one that was submitted ends with exactly one `finish`."""
+    """Takes sequences from any thread; every one that was submitted ends with exactly one `finish`.
 
-    def __init__(self, computer: Computer, *, pages: int, slots: int, longest: int, chunk: int) -> None:
+    Args:
+        computer: The model.
+        pages: Of its keys and values.
+        slots, longest, chunk, chunk_s: See `Scheduler`.
+    """
+
+    def __init__(self, computer: Computer, *, pages: int, slots: int, longest: int, chunk: int, chunk_s: float) -> None:
         self._computer = computer
         self.longest = longest
         self.shape: Architecture = computer.shape
-        self._scheduler = Scheduler(PagePool(pages), slots, longest, chunk)
+        self._scheduler = Scheduler(PagePool(pages), slots, longest, chunk, chunk_s)
         self._orders: queue.SimpleQueue[tuple[Sequence, Deliver] | Sequence | None] = queue.SimpleQueue()
         self._deliver: dict[Sequence, Deliver] = {}
         self._submitted = self._ended = 0

@@ -37,8 +37,9 @@ def open_engine(folder: Path, settings: EngineSettings) -> Engine:
     computer = _computer(weights, pages, settings)
     _log.info("model loaded", folder=str(folder), computer=computer.name, weights=settings.weights, pages=pages)
     return Engine(
-        computer, pages=pages, slots=settings.max_sequences, longest=longest, chunk=settings.prefill_chunk_tokens
-    )
+        computer, pages=pages, slots=settings.max_sequences, longest=longest,
+        chunk=settings.prefill_chunk_tokens, chunk_s=settings.prefill_chunk_seconds,
+    )  # fmt: skip
 
 
 def _computer(weights: Weights, pages: int, settings: EngineSettings) -> Computer:

@@ -12,8 +12,6 @@ from opt_serving.engine.pages import PagePool, page_keys
 from opt_serving.engine.requests import Sequence
 from opt_serving.settings import PAGE
 
-PASS_S = 0.75
-"""Seconds that prompts may take in a pass while others decode."""
 _FEW = 64
 """Tokens of prompts that go into a pass however slow they are; and so many that a pass tells how fast they are."""
 
@@ -31,15 +29,22 @@ class Scheduler:
     """Sequences that wait and sequences that run, with their pages. First come, first served.
 
     A sequence gets its slot with all the pages it can come to need, so nothing that runs is ever put back.
+
+    Args:
+        pool: The pages.
+        slots: Sequences that may run at once.
+        longest: Tokens of a sequence.
+        chunk: Tokens of prompts in a pass.
+        chunk_s: While others decode, no more tokens of prompts than take this long.
     """
 
-    def __init__(self, pool: PagePool, slots: int, longest: int, chunk: int) -> None:
+    def __init__(self, pool: PagePool, slots: int, longest: int, chunk: int, chunk_s: float) -> None:
         self.pool = pool
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.tables_SP = np.zeros((slots, -(-longest // PAGE)), np.int32)
         self._slots = list(range(slots - 1, -1, -1))
-        self._chunk = chunk
+        self._chunk, self._chunk_s = chunk, chunk_s
         self._token_s = 0.0
         self.looked_for = self.found = 0
         """Tokens of prompts that were looked for among the pages, and that were there."""
@@ -55,8 +60,8 @@ class Scheduler:
     def plan(self) -> list[Share]:
         """One token of each sequence that decodes; then prompts, oldest first, up to a chunk.
 
-        While others decode, a chunk is no more than what `PASS_S` is enough for, as far as `took` knows: the next token
-        of each that decodes waits for it.
+        While others decode, a chunk is no more than what `chunk_s` is enough for, as far as `took` knows: the next
+        token of each that decodes waits for it.
         """
         decoding = [Share(s, s.computed, s.computed + 1) for s in self.running if s.prefilled]
         return [*decoding, *self._prompts(self._budget(alone=not decoding))]
@@ -70,7 +75,7 @@ class Scheduler:
     def _budget(self, *, alone: bool) -> int:
         if alone or not self._token_s:
             return self._chunk
-        return min(self._chunk, max(_FEW, int(PASS_S / self._token_s)))
+        return min(self._chunk, max(_FEW, int(self._chunk_s / self._token_s)))
 
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and its pages back; full ones can be found by the next."""

@@ -148,6 +148,7 @@ def _command(made: Blueprint, revision: Revision) -> list[str]:
         "--max-length": engine.max_sequence_length,
         "--kv-cache-bytes": engine.kv_cache_bytes,
         "--prefill-chunk": engine.prefill_chunk_tokens,
+        "--prefill-chunk-seconds": engine.prefill_chunk_seconds,
         "--max-queue": limits.max_queue,
         "--max-body-bytes": limits.max_body_bytes,
         "--max-prompts": limits.max_prompts,
@@ -157,4 +158,5 @@ def _command(made: Blueprint, revision: Revision) -> list[str]:
         "--chat-template": f"{TEMPLATE_FOLDER}/template" if access.chat_template_config_map else None,
     }
     options = [part for name, value in values.items() if value is not None for part in (name, str(value))]
-    return ["optctl", "serve", str(revision.checkpoint.uri), *options]
+    flags = ["--kv-cache-pretouch"] if engine.kv_cache_pretouch else []
+    return ["optctl", "serve", str(revision.checkpoint.uri), *options, *flags]
