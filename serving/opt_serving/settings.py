@@ -24,8 +24,8 @@ class EngineSettings:
         max_sequence_length: Positions of a sequence; the model's when None.
         kv_cache_bytes: Room for keys and values, on a cpu of all ranks together; by default what `max_sequences` whole
             sequences need, at most a quarter of the memory that is free.
-        kv_cache_pretouch: All of that room gets its memory while there is nothing to do, not as it comes to be used.
-            For compiled kernels with one rank.
+        kv_cache_pretouch: All of that room gets its memory while there is nothing to do (with several ranks, before the
+            start), not as it comes to be used. Torch alone has it beforehand in any case.
         prefill_chunk_tokens: Tokens of prompts in one pass.
         prefill_chunk_seconds: While others decode, no more tokens of prompts than take this long: the next token of
             each of those waits for them.

@@ -55,6 +55,15 @@ def test_each_rank_holds_its_share_and_none_outlives_the_engine(folder):
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_memory_of_a_ranks_pages_is_there_before_the_start_where_that_is_set(folder):
+    def resident(**settings):
+        with engine_of(folder, tensor_parallel=2, kernels="yes", kv_cache_bytes=400 << 20, **settings) as engine:
+            (pid,) = engine._computer.pids
+            return psutil.Process(pid).memory_info().rss
+
+    assert 150 << 20 <= resident(kv_cache_pretouch=True) - resident() <= 250 << 20
+
+
 def test_a_killed_rank_ends_what_is_asked_and_the_server(folder, tmp_path):
     with serving(folder, tmp_path / "log", "--tensor-parallel", "2", "--model-name", "tiny") as server:
         assert server.complete("Hello", max_tokens=4)["usage"]["completion_tokens"] <= 4

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opt_model.exchange.tensors import tensor_of
+from opt_model.zeros import touch
 from opt_serving.compute.cache import empty_pages
 from opt_serving.compute.group import Group
 from opt_serving.compute.matrices import LoadedWeights
@@ -23,16 +24,34 @@ from opt_serving.kernels.library import CModel, CPass, Matrix, address
 
 
 class ShareComputer:
-    """See `Computer`; all ranks run every pass."""
+    """See `Computer`; all ranks run every pass.
+
+    Args:
+        weights: The rank's share.
+        pages: Of keys and values.
+        cache_dtype: Number format of those.
+        threads: That compute.
+        group: The ranks.
+        pretouch: All pages get their memory now: ranks have no time for it between passes.
+    """
 
     def __init__(
-        self, weights: LoadedWeights, pages: int, cache_dtype: np.dtype[Any], threads: int, group: Group
+        self,
+        weights: LoadedWeights,
+        pages: int,
+        cache_dtype: np.dtype[Any],
+        threads: int,
+        group: Group,
+        *,
+        pretouch: bool = False,
     ) -> None:
         self._library = loaded_library()
         self.shape = weights.shape
         self.name = kernels_name()
         self._model = build(weights, KernelArithmetic(threads), group)
         self._pages = empty_pages(weights.shape, weights.heads, pages, cache_dtype)
+        if pretouch:
+            touch(self._pages)
         self._c = CModel(
             layers=self.shape.layers,
             heads=weights.heads,

@@ -72,7 +72,7 @@ def _with_torch(weights: Weights, pages: int, settings: EngineSettings, group: G
     cache, group = cache_dtype(settings), group or Alone()
     loaded = LoadedWeights(weights, _DTYPES[settings.weights], group.share, threads=loops)
     if loops and settings.device == "cpu":
-        return ShareComputer(loaded, pages, cache, loops, group)
+        return ShareComputer(loaded, pages, cache, loops, group, pretouch=settings.kv_cache_pretouch)
     return TorchComputer(loaded, pages, getattr(torch, cache.name), settings.device, group)
 
 
