@@ -164,11 +164,16 @@ def test_memory_of_pages_is_provided_while_there_is_nothing_to_do(folder):
 def test_those_that_decode_wait_as_long_for_prompts_as_is_set(folder, seconds, meanwhile):
     (short,), (long,) = prompts(1, 2, 512), prompts(1, 2, 512, seed=1)
     short, long = short + [5] * (100 - len(short)), long + [7] * (256 - len(long))
+    decodes, comes = Sequence(short, Sampling(max_tokens=NEW)), Sequence(long, Sampling(max_tokens=1))
     with engine_of(folder, prefill_chunk_tokens=128, prefill_chunk_seconds=seconds) as engine:
-        decodes, comes = Sequence(short, Sampling(max_tokens=NEW)), Sequence(long, Sampling(max_tokens=1))
-        told = run(engine, [decodes, comes])
-    order = [progress.sequence for progress in told]
-    assert order.index(comes) == 1 + meanwhile
+        both_are_there = threading.Event()
+        engine.submit(Sequence([2], Sampling(max_tokens=1)), lambda _: both_are_there.wait(60))
+        told: queue.Queue[list[Progress]] = queue.Queue()
+        for sequence in (decodes, comes):
+            engine.submit(sequence, told.put)
+        both_are_there.set()
+        progress = until_ended(told, 2)
+    assert [one.sequence for one in progress].index(comes) == 1 + meanwhile
 
 
 def test_twice_as_many_pages_are_provided_ahead_as_a_burst_took(folder, monkeypatch):
