@@ -168,12 +168,10 @@ def _cases(
     name: str, precision: str, results: Mapping[str, Sequence[dict[str, Any]]], limits: Sequence[float], notes: str
 ) -> list[Case]:
     label = f"{name} {precision}"
-    decode = _each(results, lambda r: r["cases"][name]["decode"])
     made = [
-        case_of(f"decode {label}", "tok/s", "higher", decode, notes),
         *(
             case_of(f"{what} {label}", "tok/s", "higher", _each(results, lambda r, k=what: r["cases"][name][k]), notes)
-            for what in ("prefill", "answers")
+            for what in ("decode", "prefill", "answers")
         ),
         *(
             case_of(
@@ -188,7 +186,7 @@ def _cases(
         most = [limit * 1e9 / (WEIGHTS * BYTES[precision]) for limit in limits]
         shares = {
             engine: [100 * value / best for value, best in zip(values, most, strict=True)]
-            for engine, values in decode.items()
+            for engine, values in _each(results, lambda r: r["cases"][name]["decode"]).items()
         }
         told = f"limit {statistics.median(most):.1f} tok/s, of the round's own"
         made.append(case_of(f"share of the bandwidth limit {label}", "%", "higher", shares, told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -25,12 +26,14 @@ _OPTIONS = (
                  help="Processes (on accelerators, devices too) that each hold a share of every matrix."),
     click.option("--max-sequences", type=click.IntRange(1, 4096), default=_DEFAULT.max_sequences, show_default=True,
                  help="Sequences decoded together."),
-    click.option("--max-length", type=click.IntRange(1, 131072), help="Tokens of a sequence; the model's positions."),
+    click.option("--max-length", "max_sequence_length", type=click.IntRange(1, 131072),
+                 help="Tokens of a sequence; the model's positions."),
     click.option("--kv-cache-bytes", type=click.IntRange(1), help="Room for keys and values."),
     click.option("--kv-cache-pretouch", is_flag=True,
-                 help="Take memory for all of that room while there is nothing to do, not as it comes to be used."),
-    click.option("--prefill-chunk", type=click.IntRange(16, 65536), default=_DEFAULT.prefill_chunk_tokens,
-                 show_default=True, help="Tokens of prompts in one pass, at most."),
+                 help="Take memory for the whole cache while there is nothing to do, not as it comes to be used."),
+    click.option("--prefill-chunk", "prefill_chunk_tokens", type=click.IntRange(16, 65536),
+                 default=_DEFAULT.prefill_chunk_tokens, show_default=True,
+                 help="Tokens of prompts in one pass, at most."),
     click.option("--prefill-chunk-seconds", type=click.FloatRange(0, 3600, min_open=True),
                  default=_DEFAULT.prefill_chunk_seconds, show_default=True,
                  help="While others decode, no more tokens of prompts than take this long."),
@@ -44,20 +47,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> Any:
-        names = (
-            "weights",
-            "device",
-            "threads",
-            "tensor_parallel",
-            "max_sequences",
-            "max_length",
-            "kv_cache_bytes",
-            "kv_cache_pretouch",
-            "prefill_chunk",
-            "prefill_chunk_seconds",
-            "kernels",
-        )
-        own = {name: given.pop(name) for name in names}
+        own = {field.name: given.pop(field.name) for field in dataclasses.fields(EngineSettings)}
         return command(**given, engine=functools.partial(_settings, own))
 
     for option in reversed(_OPTIONS):
@@ -66,14 +56,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _settings(given: dict[str, Any]) -> EngineSettings:
-    return EngineSettings(
-        weights=given["weights"], device=given["device"], threads=given["threads"] or len(os.sched_getaffinity(0)),
-        tensor_parallel=given["tensor_parallel"], max_sequences=given["max_sequences"],
-        max_sequence_length=given["max_length"],
-        kv_cache_bytes=given["kv_cache_bytes"], kv_cache_pretouch=given["kv_cache_pretouch"],
-        prefill_chunk_tokens=given["prefill_chunk"], prefill_chunk_seconds=given["prefill_chunk_seconds"],
-        kernels=given["kernels"],
-    )  # fmt: skip
+    return EngineSettings(**{**given, "threads": given["threads"] or len(os.sched_getaffinity(0))})
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def test_all_of_it_is_provided_where_that_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_an_engine_takes_all_of_it_at_once_where_that_is_set(folder: Path, whole: bool) -> None:
+def test_an_engine_takes_all_of_it_where_that_is_set(folder: Path, whole: bool) -> None:
     settings = EngineSettings(kernels="yes", kv_cache_pretouch=whole)
     computer = make_computer(Weights.open(folder), 2000, settings)
     assert isinstance(computer, NativeComputer)
