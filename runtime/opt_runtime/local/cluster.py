@@ -104,7 +104,8 @@ class LocalCluster:
         plan = self.directory / "plan.json"
         plan.write_bytes(self.plan.to_bytes())
         self._ended = threading.Event()
-        self.address, self.rendezvous = (f"{self.address_here}:{port}" for port in _free_ports(2, self.address_here))
+        self._kept = [kept_port(self.address_here) for _ in range(2)]
+        self.address, self.rendezvous = (f"{self.address_here}:{kept.getsockname()[1]}" for kept in self._kept)
         self.client = Client(self.address, timeout_s=5.0)
         there, _, port = self.rendezvous.rpartition(":")
         self._add("rendezvous", ["opt_runtime.rendezvous", "--host", there, "--port", port], keep=True)
@@ -135,6 +136,8 @@ class LocalCluster:
         for program in self.programs.values():
             if program.process:
                 program.process.wait()
+        for kept in self._kept:
+            kept.close()
 
     def status(self) -> dict[str, Any] | None:
         """What the coordinator says; None while it does not answer."""
@@ -213,9 +216,13 @@ def wait_for(condition: Any, timeout_s: float, interval_s: float = 0.05) -> bool
     return False
 
 
-def _free_ports(count: int, address: str) -> list[int]:
-    sockets = [socket.create_server((address, 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def kept_port(address: str) -> socket.socket:
+    """Keep a port, until the socket is closed, for a program that is told its number and listens with SO_REUSEADDR.
+
+    The system gives it to nobody who asks for any port, so that neither a host's agent nor a connection can have it
+    before that program has started, or while it is started again.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind((address, 0))
+    return kept
